@@ -1,0 +1,58 @@
+# One .venv at the root, made from pyproject.toml and constraints.txt, with the Rust extension built into it.
+# Needs Rust (cargo) and Python 3.10 or newer, and nothing else that was installed by hand.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
+
+# Waiting OpenMP threads that spin take the cores from whoever works.
+export OMP_WAIT_POLICY := PASSIVE
+# One interpreter for every cargo call; a changing one would rebuild PyO3 each time.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+.PHONY: demo test test-slow bench check docs clean
+.DEFAULT_GOAL := test
+
+demo: $(BUILT)
+	$(BIN)/python examples/digits.py $(DEMO_FLAGS)
+
+test: check
+	cargo test --locked --workspace --exclude nashquant-python
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(BUILT)
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m slow
+
+bench: $(BUILT)
+	$(BIN)/python -m pytest benches/bench_*.py $(BENCH_FLAGS)
+
+check: $(BUILT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest nashquant._core
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+docs: $(BUILT)
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+clean: ## everything built; the downloaded packages in .venv stay
+	rm -rf target build docs/_build $(INSTALLED) $(BUILT) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f python/nashquant/_core*.so
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust first (https://rustup.rs)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is $$($(PYTHON) -V); Python 3.10 or newer is needed (make PYTHON=python3.12)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt maturin
+	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+$(BUILT): $(INSTALLED) $(RUST)
+	$(BIN)/maturin develop --release --locked --skip-install --quiet
+	@touch $@

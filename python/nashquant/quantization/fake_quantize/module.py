@@ -1,0 +1,280 @@
+"""The module that rounds a tensor to the grid of an integer type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nashquant import ops
+from nashquant.quantization.observer import (
+    ExactBuffers,
+    FixedScaleObserver,
+    MinMaxObserver,
+    ObserverBase,
+    check_scale,
+    check_zero_point,
+    range_from_scale,
+)
+
+from .spec import FakeQuantizeSpec
+from .warning import Notices, eval_ended_calibration, fixed_scale_kept, scale_never_set
+
+__all__ = ["FakeQuantize"]
+
+
+class FakeQuantize(ExactBuffers):
+    """Rounds a tensor to the grid of an integer type, and lets its observer choose the grid.
+
+    `y = clamp(round(x / scale), quant_min, quant_max) * scale`; numerics.md has the bits. Gradients pass
+    where nothing was clamped. `observer_enabled` and `fake_quant_enabled` are independent; observing needs
+    training mode too.
+
+    >>> from nashquant.dtype import qint8
+    >>> quantizer = FakeQuantize(observer=FixedScaleObserver, dtype=qint8, scale=0.5)
+    >>> quantizer(torch.tensor([0.2, 0.3, 100.0]))
+    tensor([ 0.0000,  0.5000, 63.5000])
+
+    Args:
+        observer: the class that chooses the range.
+        channel_len: the number of channels, if `qscheme` is per channel; else there is one scale whatever is
+            given.
+        **observer_kwargs: the arguments of `observer`.
+
+    Attributes:
+        dtype, qscheme, ch_axis, quant_min, quant_max: as the observer was told; `ch_axis` is -1 per tensor.
+        scale: f32 `[channel_len]`, 1 until set.
+        zero_point: int32 `[channel_len]`, always 0.
+        name: where this quantizer sits in the model, for messages; `prepare` sets it.
+
+    Raises:
+        TypeError: `observer` is none of ours, an argument unknown to it, or an unknown dtype.
+        ValueError: an argument out of its range.
+    """
+
+    fake_quant_enabled: Tensor
+    observer_enabled: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(
+        self, observer: type[ObserverBase] = MinMaxObserver, channel_len: int = 1, **observer_kwargs: Any
+    ) -> None:
+        super().__init__()
+        if not (isinstance(observer, type) and issubclass(observer, ObserverBase)):
+            raise TypeError(
+                f"observer is {observer!r}, expected a class from nashquant.quantization.observer"
+            )
+        chooser = observer(channel_len=channel_len, **observer_kwargs)
+        device = chooser.min_val.device
+        self.dtype, self.qscheme, self.ch_axis = chooser.dtype, chooser.qscheme, chooser.ch_axis
+        self.quant_min, self.quant_max = chooser.quant_min, chooser.quant_max
+        # The flags are read from the Python bools: a look at a tensor costs 5 us and breaks torch.export.
+        self._observes, self._quantizes = True, True
+        self.register_buffer("fake_quant_enabled", torch.ones(1, dtype=torch.uint8, device=device))
+        self.register_buffer("observer_enabled", torch.ones(1, dtype=torch.uint8, device=device))
+        self.register_buffer("scale", torch.ones(chooser.channel_len, dtype=torch.float32, device=device))
+        self.register_buffer("zero_point", torch.zeros(chooser.channel_len, dtype=torch.int32, device=device))
+        self.activation_post_process = chooser
+        self._notices = Notices()
+        self._has_scale = False
+        if isinstance(chooser, FixedScaleObserver):
+            self.refresh_scale()
+
+    @classmethod
+    def with_args(cls, observer: type[ObserverBase] = MinMaxObserver, **kwargs: Any) -> FakeQuantizeSpec:
+        """How to make one: a frozen value for a QConfig, `spec(channel_len=4)` makes the quantizer.
+
+        >>> from nashquant.dtype import qint16
+        >>> FakeQuantize.with_args(observer=FixedScaleObserver, dtype=qint16, scale=0.0625)
+        FakeQuantize.with_args(observer=FixedScaleObserver, dtype=qint16, scale=0.0625)
+
+        Raises:
+            TypeError, ValueError: as the class itself, at once.
+        """
+        return FakeQuantizeSpec.of(cls, observer, kwargs)
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """Where this quantizer sits in the model."""
+        return self.activation_post_process.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self.activation_post_process.name = name
+
+    @property
+    def has_scale(self) -> bool:
+        """Whether the scale was fixed, observed, loaded or set at least once."""
+        if not self._has_scale:
+            # The buffers are the truth: averaged models and DDP copy them in place.
+            self._has_scale = self.activation_post_process.has_range or bool((self.scale != 1).any())
+        return self._has_scale
+
+    # What it does
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Observes `x` if it shall and is in training mode, then fake-quantizes it if it shall.
+
+        Raises:
+            TypeError: `x` is not floating point.
+            ValueError: `x` shows NaN or infinity to the observer, or has a wrong number of channels; a bad
+                scale.
+        """
+        if self._observes:
+            if self.training:
+                if self.activation_post_process.observe(x):
+                    self.refresh_scale()
+            elif not self._quantizes and not torch.compiler.is_compiling():
+                self._notices.say_once("eval", eval_ended_calibration(self.where))
+        return self._quantize(x) if self._quantizes else x
+
+    def requantize(self, x: Tensor) -> Tensor:
+        """Fake-quantizes `x`, if it shall, and never observes it: for ops that keep their input's scale."""
+        return self._quantize(x) if self._quantizes else x
+
+    def _quantize(self, x: Tensor) -> Tensor:
+        qmin, qmax = self.quant_min, self.quant_max
+        if torch.compiler.is_compiling():
+            if self.activation_post_process.per_channel:
+                axis = self.ch_axis % x.dim()
+                return ops.fake_quantize_per_channel(x, self.scale, self.zero_point, axis, qmin, qmax)
+            return ops.fake_quantize_per_tensor(x, self.scale, 0, qmin, qmax)
+        if not self._has_scale and not self.has_scale:
+            self._notices.say_once("unset", scale_never_set(self.where))
+        try:
+            if self.activation_post_process.per_channel:
+                axis = self.ch_axis % x.dim()
+                # A copy: the next forward moves the scale in place, and backward may still need this one.
+                scale = self.scale.clone() if self._observes and torch.is_grad_enabled() else self.scale
+                return ops.fake_quantize_per_channel(x, scale, self.zero_point, axis, qmin, qmax)
+            # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
+            # Elsewhere it would wait for the device.
+            scale_or_number = self.scale.item() if self.scale.is_cpu else self.scale.clone()
+            return ops.fake_quantize_per_tensor(x, scale_or_number, 0, qmin, qmax)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{error} (while quantizing {self.where})") from error
+
+    @property
+    def where(self) -> str:
+        """The name in quotes, or a word for having none."""
+        return repr(self.name) if self.name else "an unnamed FakeQuantize"
+
+    # What it is told
+
+    def enable_observer(self, enabled: bool = True) -> None:
+        """Lets the observer look at what comes, in training mode."""
+        self._observes = bool(enabled)
+        self.observer_enabled.fill_(int(enabled))
+
+    def disable_observer(self) -> None:
+        """Keeps the scale as it is."""
+        self.enable_observer(False)
+
+    def enable_fake_quant(self, enabled: bool = True) -> None:
+        """Rounds what comes to the grid."""
+        self._quantizes = bool(enabled)
+        self.fake_quant_enabled.fill_(int(enabled))
+
+    def disable_fake_quant(self) -> None:
+        """Lets everything pass as it is."""
+        self.enable_fake_quant(False)
+
+    def share_notices(self, notices: Notices) -> None:
+        """Warns through `notices` from now on, together with the other quantizers of the model."""
+        self._notices = notices
+
+    @torch.no_grad()
+    def set_qparams(self, scale: float | Sequence[float] | Tensor, zero_point: int | Tensor = 0) -> None:
+        """Sets the scale, and the observer's range with it, so that an observer goes on from here.
+
+        A fixed scale is replaced by this one.
+
+        Raises:
+            ValueError: a bad scale, as many as there are no channels, or a zero point other than 0. Nothing
+                changes.
+        """
+        value = check_scale(scale)
+        check_zero_point(zero_point)
+        if value.numel() not in (1, self.scale.numel()):
+            raise ValueError(
+                f"scale has {value.numel()} values, expected {self.scale.numel()} ({self.where})"
+            )
+        observer = self.activation_post_process
+        self.scale.copy_(value)
+        if isinstance(observer, FixedScaleObserver):
+            observer.set_scale(self.scale)
+        else:
+            low, high = range_from_scale(self.scale, self.quant_min, self.quant_max)
+            observer.set_range(low.reshape(observer.min_val.shape), high.reshape(observer.max_val.shape))
+
+    @torch.no_grad()
+    def refresh_scale(self) -> None:
+        """Takes the scale of the observer's range."""
+        scale, _ = self.activation_post_process.calculate_qparams()
+        self.scale.copy_(scale)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        rest = (local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        key = prefix + "scale"
+        where = self.name or prefix.rstrip(".") or "this quantizer"
+        loaded = state_dict.get(key)
+        if isinstance(loaded, Tensor):
+            problem = _problem_of(loaded, state_dict.get(prefix + "zero_point"), self.scale.numel())
+            if problem:
+                error_msgs.append(f"{problem} (while loading {where!r}); the checkpoint is of another model?")
+                return
+            if isinstance(self.activation_post_process, FixedScaleObserver):
+                if not torch.equal(loaded.reshape(-1).to(self.scale), self.scale):
+                    self._notices.say_once(
+                        "fixed", fixed_scale_kept(where, shortened(loaded), shortened(self.scale))
+                    )
+                state_dict = {**state_dict, key: self.scale.clone()}
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._observes = bool(self.observer_enabled.item())
+        self._quantizes = bool(self.fake_quant_enabled.item())
+        self._has_scale = False  # found out again when asked: the observer's buffers are loaded after these
+
+    def extra_repr(self) -> str:
+        """All one wants to know when a number looks wrong."""
+        unset = "" if self.has_scale else " (never set)"
+        return (
+            f"fake_quant_enabled={self._quantizes}, observer_enabled={self._observes}, "
+            f"quant_min={self.quant_min}, quant_max={self.quant_max}, dtype={self.dtype}, "
+            f"qscheme={self.qscheme}, ch_axis={self.ch_axis}, scale={shortened(self.scale)}{unset}, "
+            "zero_point=0"
+        )
+
+
+def _problem_of(scale: Tensor, zero_point: Any, channel_len: int) -> str:
+    if scale.numel() != channel_len:
+        return f"scale has {scale.numel()} values, expected {channel_len}"
+    try:
+        check_scale(scale)
+        check_zero_point(0 if zero_point is None else zero_point)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def shortened(scale: Tensor) -> str:
+    """One number, or the ends of many."""
+    values = [f"{value:.7g}" for value in scale.reshape(-1).tolist()]
+    if len(values) == 1:
+        return values[0]
+    if len(values) <= 4:
+        return f"[{', '.join(values)}]"
+    return f"[{values[0]}, {values[1]}, ..., {values[-1]}] ({len(values)} channels)"

@@ -1,0 +1,86 @@
+"""How a quantizer shall be made, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from nashquant.dtype import QuantDType, qint8
+from nashquant.quantization.observer import ObserverBase
+
+if TYPE_CHECKING:
+    from .module import FakeQuantize
+
+__all__ = ["FakeQuantizeSpec"]
+
+
+@dataclass(frozen=True, repr=False)
+class FakeQuantizeSpec:
+    """What `FakeQuantize.with_args` gives: call it to make the quantizer. Frozen, hashable, comparable,
+    printable.
+
+    >>> from nashquant.dtype import qint16
+    >>> from nashquant.quantization.fake_quantize import FakeQuantize
+    >>> from nashquant.quantization.observer import MinMaxObserver
+    >>> spec = FakeQuantize.with_args(observer=MinMaxObserver, dtype=qint16)
+    >>> spec.replace(averaging_constant=0.0)
+    FakeQuantize.with_args(observer=MinMaxObserver, averaging_constant=0.0, dtype=qint16)
+    >>> spec().dtype
+    qint16
+
+    Attributes:
+        fake_quantize: the class of the quantizer.
+        observer: the class of its observer.
+        arguments: all other arguments, sorted by name. `kwargs` is the same as a dict.
+    """
+
+    fake_quantize: type[FakeQuantize]
+    observer: type[ObserverBase]
+    arguments: tuple[tuple[str, Any], ...] = field(default=())
+
+    @classmethod
+    def of(
+        cls, fake_quantize: type[FakeQuantize], observer: type[ObserverBase], arguments: Mapping[str, Any]
+    ) -> FakeQuantizeSpec:
+        """The spec with these arguments, which are tried at once: a mistake is an error where it was made."""
+        frozen = tuple(sorted((name, _frozen(value)) for name, value in arguments.items()))
+        spec = cls(fake_quantize, observer, frozen)
+        spec()
+        return spec
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The arguments without the observer."""
+        return dict(self.arguments)
+
+    @property
+    def dtype(self) -> QuantDType:
+        """The integer type of the grid."""
+        dtype: QuantDType = self.kwargs.get("dtype", qint8)
+        return dtype
+
+    def replace(self, **changes: Any) -> FakeQuantizeSpec:
+        """The same with some arguments changed; `observer` may be one of them."""
+        observer = changes.pop("observer", self.observer)
+        return type(self).of(self.fake_quantize, observer, {**self.kwargs, **changes})
+
+    def __call__(self, **changes: Any) -> FakeQuantize:
+        """A new quantizer, with some arguments changed: `spec(channel_len=4)`."""
+        return self.fake_quantize(**{"observer": self.observer, **self.kwargs, **changes})
+
+    def __repr__(self) -> str:
+        shown = "".join(f", {name}={value!r}" for name, value in self.arguments)
+        return f"{self.fake_quantize.__name__}.with_args(observer={self.observer.__name__}{shown})"
+
+
+def _frozen(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _frozen(value.tolist())
+    if isinstance(value, Mapping):
+        return tuple(sorted((key, _frozen(item)) for key, item in value.items()))
+    if isinstance(value, (list, tuple)):
+        return tuple(_frozen(item) for item in value)
+    return value

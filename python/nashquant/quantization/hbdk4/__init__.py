@@ -1,0 +1,6 @@
+"""What leaves nashquant: the quantized model as a file other tools read."""
+
+from ._agree import Agreement
+from ._export import ExportedModel, export
+
+__all__ = ["Agreement", "ExportedModel", "export"]

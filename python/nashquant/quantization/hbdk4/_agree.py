@@ -1,0 +1,137 @@
+"""Whether ONNX Runtime computes from the file what the prepared model computes, told in quantization steps."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ._calls import Call
+
+# What moves values about and leaves them as they are: an output behind these is still on its quantizer's grid.
+_MOVES = {"Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far ONNX Runtime was from the prepared model on the example inputs.
+
+    Some difference is normal. QuantizeLinear divides by the scale where the model multiplies by its reciprocal, and
+    convolutions add in another order; either can carry a value that lies between two steps to the other one, and
+    the layers behind it carry that on. The steps of int16 are fine, so there it happens more often.
+
+    Attributes:
+        steps: by name, each quantizer of an activation and each output of the model: the largest difference, in
+            steps of its quantizer; for an output that comes from none (high precision) in int8 steps of its own
+            range, `max|y| / 127.5`.
+    """
+
+    steps: Mapping[str, float]
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The name of what differs most, and by how many steps."""
+        return max(self.steps.items(), key=lambda item: item[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """A value of the ONNX graph, and what the prepared model has there.
+
+    Attributes:
+        name: how a person calls it: the quantizer or the output.
+        value: its name in the graph.
+        y: what the prepared model computed.
+        step: what counts as one step; divides `y`.
+        allowed: how many steps of difference deserve no warning.
+    """
+
+    name: str
+    value: str
+    y: Tensor
+    step: Tensor
+    allowed: float
+
+
+def probes(graph: ir.Graph, calls: Mapping[ir.Node, Call], outputs: Sequence[Tensor]) -> list[Probe]:
+    """What to compare: each quantizer of an activation, then each output."""
+    found = []
+    for node, call in calls.items():
+        if not call.weight:
+            step = call.grid.along(call.grid.scale, call.y.dim())
+            found.append(Probe(call.quantizer, _name(node.outputs[0]), call.y, step, _allowed(call)))
+    for value, y in zip(graph.outputs, outputs, strict=True):
+        sources = [calls[node] for node in _sources(value) if node in calls]
+        if len(sources) == 1 and sources[0].grid.axis is None:
+            step, allowed = sources[0].grid.scale, _allowed(sources[0])
+        elif y.is_floating_point() and y.numel():
+            step, allowed = (y.detach().abs().max().float() / 127.5).clamp(min=2.0**-126), 2.0
+        else:
+            step, allowed = torch.tensor(1.0), 0.0
+        found.append(Probe(_name(value), _name(value), y, step, allowed))
+    return found
+
+
+def compare(file: Path, points: Sequence[Probe], inputs: Mapping[str, Tensor]) -> Agreement:
+    """Runs `file` in ONNX Runtime, unoptimized, and measures at `points`, which are outputs of it.
+
+    Warns:
+        UserWarning: something differs by more than about 1 % of its range.
+    """
+    steps: dict[str, float] = {}
+    beyond: dict[str, float] = {}
+    for point, y in zip(points, _run(file, [point.value for point in points], inputs), strict=True):
+        difference = (y.double() - point.y.detach().cpu().double()).abs() / point.step.cpu().double()
+        largest = float(difference.max()) if difference.numel() else 0.0
+        steps[point.name] = max(largest, steps.get(point.name, 0.0))
+        if not largest <= point.allowed:
+            beyond.setdefault(point.name, largest)
+    if beyond:
+        name, largest = next(iter(beyond.items()))
+        warnings.warn(
+            f"ONNX Runtime and the prepared model part at {name!r}, by {largest:.1f} steps, on the example inputs "
+            f"({len(beyond)} of {len(steps)} places compared differ by more than 1 % of their range)",
+            stacklevel=4,
+        )
+    return Agreement(steps)
+
+
+def _run(file: Path, names: Sequence[str], inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
+    return [torch.from_numpy(array.copy()) for array in session.run(list(names), arrays)]
+
+
+def _sources(value: ir.Value) -> Iterable[ir.Node]:
+    """The nodes that made what is in `value`, behind those that only move it."""
+    node = value.producer()
+    if node is None:
+        return
+    if node.op_type not in _MOVES:
+        yield node
+        return
+    for source in node.inputs if node.op_type == "Concat" else node.inputs[:1]:
+        if source is not None:
+            yield from _sources(source)
+
+
+def _allowed(call: Call) -> float:
+    return max(2.0, (call.grid.qmax - call.grid.qmin + 1) / 128)
+
+
+def _name(value: ir.Value) -> str:
+    assert value.name
+    return value.name

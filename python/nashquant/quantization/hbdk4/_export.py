@@ -1,0 +1,123 @@
+"""`export`: the prepared model as an ONNX file."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nashquant.march import require_march
+from ._exported import ExportedModel
+from ._faces import check_apart, face
+from ._flat import Flat, FlatInputs, flat_outputs
+from ._ready import check_ready
+
+
+def export(
+    model: nn.Module,
+    example_inputs: Any,
+    name: str = "forward",
+    input_names: str | Sequence[str] | None = None,
+    output_names: str | Sequence[str] | None = None,
+    input_descs: str | Sequence[str] | None = None,
+    output_descs: str | Sequence[str] | None = None,
+    native_pytree: bool = True,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    example_kw_inputs: Mapping[str, Any] | None = None,
+    dynamic_shapes: Any = None,
+    verify: bool | None = None,
+) -> ExportedModel:
+    """Writes the prepared `model` as a QDQ ONNX file (opset 21); gives where it is and how well it agrees.
+
+    Each fake quantize becomes `QuantizeLinear → DequantizeLinear` with the same scale; each quantized weight an
+    int4, int8 or int16 initializer and its `DequantizeLinear`. Nodes and scales carry the names of the modules they
+    come from. The file is checked with `onnx.checker` and compared with the model in ONNX Runtime; if anything
+    fails, nothing is written. The model, its mode and its states are afterwards as before, whatever happens.
+
+    Args:
+        model: what `prepare` gave, calibrated or trained; in eval mode and in the VALIDATION state.
+        example_inputs: a tensor, or a tuple of the arguments of forward, which may be nested. Numbers, bools and
+            None among them become constants.
+        name: the name of the graph.
+        input_names: one for each tensor of the inputs, in order.
+        output_names: one for each tensor of the outputs, in order. Outputs that are no tensors are left out.
+        input_descs: a text for each input, kept as its `doc_string`.
+        output_descs: a text for each output.
+        native_pytree: how inputs and outputs without a given name are called. ONNX has no nested values: True says
+            where each one was (`x`, `boxes.0`, `output.scores`), False numbers them (`input_0`, `output_1`).
+        path: the file; `<class of the model>.onnx` in the current folder by default. An older one is replaced.
+        example_kw_inputs: arguments of forward given by keyword.
+        dynamic_shapes: the axes that may change, as `torch.export.export` takes them; by default none may.
+        verify: run the file in ONNX Runtime and compare; by default where onnxruntime is installed.
+
+    Raises:
+        ImportError: onnx, onnxscript or onnx-ir is missing.
+        TypeError: `model` is not a module; a name is not a string.
+        ValueError: the model is not prepared; a quantizer's range is not the whole of an integer type; the example
+            inputs don't run; the number of names or texts is wrong, or names are not unique.
+        RuntimeError: no march is set; the model is not in eval mode and VALIDATION; torch can't follow its forward;
+            ONNX has no word for an op.
+        FileNotFoundError: the folder of `path` does not exist.
+    """
+    _require("onnx", "onnxscript", "onnx_ir", *(["onnxruntime"] if verify else []))
+    march = require_march("export")
+    check_ready(model)
+    target = _target(path, model)
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    inputs = FlatInputs(model, args, example_kw_inputs or {})
+    outputs = _outputs(model, inputs)
+    faces = (
+        face("input", inputs.names, input_names, input_descs, native_pytree),
+        face("output", [each for each, _ in outputs], output_names, output_descs, native_pytree),
+    )
+    check_apart(*faces)
+    shapes = None if dynamic_shapes is None else (inputs.shapes(dynamic_shapes),)
+
+    from . import _build  # needs onnx
+
+    with torch.no_grad():
+        built = _build.build(Flat(model, inputs), inputs.tensors, shapes, faces)
+        built.sign(name, march.value)
+        if verify is None:
+            verify = importlib.util.find_spec("onnxruntime") is not None
+        return _build.save(built, target, [tensor for _, tensor in outputs], verify)
+
+
+def _require(*modules: str) -> None:
+    missing = [module.replace("_", "-") for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(f"export needs {', '.join(missing)}: pip install nashquant[export]")
+
+
+def _target(path: str | os.PathLike[str] | None, model: nn.Module) -> Path:
+    target = Path(f"{type(model).__name__}.onnx" if path is None else path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {str(target)!r}: there is no folder {str(target.parent)!r}")
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {str(target)!r}: it is a folder")
+    return target
+
+
+def _outputs(model: nn.Module, inputs: FlatInputs) -> list[tuple[str, Tensor]]:
+    """What the model gives on the example inputs, tensors only, with their names."""
+    args, kwargs = inputs.arguments(inputs.tensors)
+    try:
+        with torch.no_grad():
+            output = model(*args, **kwargs)
+    except Exception as error:
+        shown = ", ".join(
+            f"{name}: {str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+            for name, tensor in zip(inputs.names, inputs.tensors, strict=True)
+        )
+        raise ValueError(f"the model does not run on example_inputs ({shown}): {error}") from error
+    outputs = flat_outputs(output)
+    if not outputs:
+        raise ValueError(f"the model gives no tensor: forward returned {type(output).__name__}")
+    return outputs

@@ -1,0 +1,104 @@
+"""A model seen as ONNX sees it: a flat row of named tensors in, a flat row of tensors out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+Path = tuple[Any, ...]
+
+
+class FlatInputs:
+    """The arguments of one call, taken apart: `tensors`, their `names` after the parameters of forward, `paths`.
+
+    What is no tensor (a number, a bool, None) is a constant of the exported model.
+    """
+
+    def __init__(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        leaves, self._spec = pytree.tree_flatten_with_path((args, dict(kwargs)))
+        self._parameters = list(inspect.signature(model.forward).parameters.values())
+        self._leaves = [leaf for _, leaf in leaves]
+        self._places = [i for i, leaf in enumerate(self._leaves) if isinstance(leaf, Tensor)]
+        self.tensors: tuple[Tensor, ...] = tuple(self._leaves[i] for i in self._places)
+        self.paths = [self._path(leaves[i][0]) for i in self._places]
+        self.names = [".".join(map(str, path)) for path in self.paths]
+
+    def _path(self, path: Path) -> Path:
+        """Where a tensor is: the parameter of forward, then keys and indices inside of it."""
+        _, first, *rest = map(_key, path)
+        if isinstance(first, str):
+            return first, *rest
+        for i, parameter in enumerate(self._parameters):
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                return parameter.name, first - i, *rest
+            if i == first:
+                return parameter.name, *rest
+        return f"arg{first}", *rest
+
+    def arguments(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call's arguments with `tensors` in place of the example ones."""
+        leaves = list(self._leaves)
+        for place, tensor in zip(self._places, tensors, strict=True):
+            leaves[place] = tensor
+        args, kwargs = pytree.tree_unflatten(leaves, self._spec)
+        return args, kwargs
+
+    def shapes(self, dynamic_shapes: Any) -> tuple[Any, ...]:
+        """One shape for each tensor out of `dynamic_shapes`, which is laid out as torch.export takes it.
+
+        Raises:
+            ValueError: `dynamic_shapes` does not follow the arguments.
+        """
+        if dynamic_shapes is not None and not isinstance(dynamic_shapes, Mapping):
+            names = [parameter.name for parameter in self._parameters]
+            dynamic_shapes = dict(zip(names, dynamic_shapes, strict=False))
+        return tuple(_shape_at(path, dynamic_shapes) for path in self.paths)
+
+
+class Flat(nn.Module):
+    """Calls `model` with flat tensors and gives the tensors of its output as a flat tuple."""
+
+    def __init__(self, model: nn.Module, inputs: FlatInputs) -> None:
+        super().__init__()
+        self.model = model
+        self._inputs = inputs
+        self.training = False  # not `self.eval()`, which would also reach into the model
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of the model's output, in order."""
+        args, kwargs = self._inputs.arguments(tensors)
+        return tuple(tensor for _, tensor in flat_outputs(self.model(*args, **kwargs)))
+
+
+def flat_outputs(output: Any) -> list[tuple[str, Tensor]]:
+    """Each tensor of a model's output with its name: `output`, or `output.0`, `output.boxes.1` inside of it."""
+    leaves, _ = pytree.tree_flatten_with_path(output)
+    return [
+        (".".join(["output", *(str(_key(key)) for key in path)]), leaf)
+        for path, leaf in leaves
+        if isinstance(leaf, Tensor)
+    ]
+
+
+def _key(key: Any) -> Any:
+    for attribute in ("idx", "key", "name"):
+        if hasattr(key, attribute):
+            return getattr(key, attribute)
+    return str(key)
+
+
+def _shape_at(path: Path, shapes: Any) -> Any:
+    for depth, key in enumerate(path):
+        if shapes is None:
+            return None
+        try:
+            # A parameter that is not mentioned has a static shape, as in torch.export.
+            shapes = shapes.get(key) if depth == 0 else shapes[key]
+        except (KeyError, IndexError, TypeError) as error:
+            where = ".".join(map(str, path))
+            raise ValueError(f"dynamic_shapes has no entry for {where!r}: it must follow the inputs") from error
+    return shapes

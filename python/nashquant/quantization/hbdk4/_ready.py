@@ -1,0 +1,79 @@
+"""Whether a model can be exported as it stands; the questions are asked before anything is done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+
+from torch import nn
+
+from nashquant.dtype import qint4, qint8, qint16
+from nashquant.quantization.fake_quantize import CalibrationWarning, FakeQuantize, unset_scales
+
+_VALIDATION = "set_fake_quantize(model, FakeQuantState.VALIDATION)"
+_RANGES = {(dtype.qmin, dtype.qmax): dtype for dtype in (qint4, qint8, qint16)}
+
+
+def check_ready(model: nn.Module) -> None:
+    """Nothing, if `model` is prepared, in eval mode and in the VALIDATION state; changes nothing.
+
+    Warns:
+        CalibrationWarning: quantizers whose scale was never set.
+
+    Raises:
+        TypeError: `model` is not a module.
+        ValueError: it holds no FakeQuantize, or one with a range no integer type has.
+        RuntimeError: it trains, observes, or has quantizers switched off; the message says which call is missing.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"export takes a prepared model (a torch.nn.Module), not {type(model).__name__}")
+    quantizers = {name: m for name, m in model.named_modules() if isinstance(m, FakeQuantize)}
+    if not quantizers:
+        raise ValueError(
+            f"{type(model).__name__} holds no FakeQuantize, so nothing in it is quantized: "
+            "call nashquant.quantization.prepare(model, ...) and export what it returns"
+        )
+    _check_mode(model, quantizers)
+    for name, quantizer in quantizers.items():
+        check_range(quantizer.quant_min, quantizer.quant_max, name)
+    if unset := list(unset_scales(model)):
+        warnings.warn(
+            f"exporting {len(unset)} quantizer(s) whose scale was never set, so that it is still 1: {_some(unset)}; "
+            "calibrate the model or load a calibrated checkpoint first",
+            CalibrationWarning,
+            stacklevel=3,
+        )
+
+
+def check_range(qmin: int, qmax: int, where: str) -> None:
+    """Nothing, if `qmin` to `qmax` is the whole of an integer type.
+
+    Raises:
+        ValueError: it is narrower; QuantizeLinear saturates at the ends of its type and nowhere else.
+    """
+    if (qmin, qmax) not in _RANGES:
+        known = ", ".join(f"{dtype} {low} to {high}" for (low, high), dtype in _RANGES.items())
+        raise ValueError(
+            f"the range {qmin} to {qmax} of {where!r} cannot be exported: QuantizeLinear saturates at the ends "
+            f"of its integer type only ({known}); use the whole range of a type"
+        )
+
+
+def _check_mode(model: nn.Module, quantizers: Mapping[str, FakeQuantize]) -> None:
+    inside = {id(part) for quantizer in quantizers.values() for part in quantizer.modules()}
+    training = [name or "the model" for name, m in model.named_modules() if m.training and id(m) not in inside]
+    if training:
+        raise RuntimeError(
+            f"export needs eval mode, but in training mode is {_some(training)}: "
+            f"call model.eval(), then {_VALIDATION}"
+        )
+    if observing := [name for name, m in quantizers.items() if bool(m.observer_enabled)]:
+        raise RuntimeError(f"export needs constant scales, but observing is {_some(observing)}: call {_VALIDATION}")
+    if off := [name for name, m in quantizers.items() if not bool(m.fake_quant_enabled)]:
+        raise RuntimeError(f"export needs every quantizer, but switched off is {_some(off)}: call {_VALIDATION}")
+
+
+def _some(names: Iterable[str], most: int = 3) -> str:
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(repr(name) for name in names[:most]) + more

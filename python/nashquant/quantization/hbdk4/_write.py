@@ -1,0 +1,61 @@
+"""From a graph in memory to a file that is whole, checked and in its place, or to no file at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+# Protocol buffers end at 2 GiB; a model near it keeps its weights in a file beside it, `<name>.data`.
+LARGEST_IN_ONE_FILE = 2**31 - 2**24
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A file to write, in a folder of its own beside `path`; moved to `path` if all went well, gone if not."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        file = folder / path.name
+        yield file
+        # The data first: who finds the model finds its weights.
+        for written in (_data(file), file):
+            if written.exists():
+                os.replace(written, path.parent / written.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write(model: ir.Model, file: Path) -> None:
+    """Writes `model` to `file`; its weights beside it where they are too many for one file."""
+    size = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    if size > LARGEST_IN_ONE_FILE:
+        ir.save(model, file, external_data=_data(file).name)
+    else:
+        ir.save(model, file)
+
+
+def check(file: Path) -> None:
+    """Nothing, if ONNX's own checker, with shape inference, has nothing against `file`."""
+    onnx.checker.check_model(str(file), full_check=True)
+
+
+def write_probe(file: Path, values: Sequence[str]) -> Path:
+    """A copy of `file` that also gives out `values`; it stays in the staging folder."""
+    model = onnx.load(str(file), load_external_data=False)
+    outputs = {output.name for output in model.graph.output}
+    for name in dict.fromkeys(values):
+        if name not in outputs:
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+    probe = file.with_name("probe.onnx")
+    probe.write_bytes(model.SerializeToString())
+    return probe
+
+
+def _data(file: Path) -> Path:
+    return file.with_name(f"{file.name}.data")

@@ -1,0 +1,32 @@
+"""Observers: they look at tensors and choose the range to quantize."""
+
+from __future__ import annotations
+
+from .arguments import accepted_arguments
+from .base import ObserverBase
+from .exact_buffers import ExactBuffers
+from .fixed_scale import FixedScaleObserver, check_scale, check_zero_point
+from .histogram import HistogramObserver
+from .kl import KLObserver
+from .min_max import MinMaxObserver
+from .mix import MixObserver
+from .mse import MSEObserver
+from .percentile import PercentileObserver
+from .scale import range_from_scale, scale_from_range
+
+__all__ = [
+    "ExactBuffers",
+    "FixedScaleObserver",
+    "HistogramObserver",
+    "KLObserver",
+    "MSEObserver",
+    "MinMaxObserver",
+    "MixObserver",
+    "ObserverBase",
+    "PercentileObserver",
+    "accepted_arguments",
+    "check_scale",
+    "check_zero_point",
+    "range_from_scale",
+    "scale_from_range",
+]

@@ -1,0 +1,217 @@
+"""What all observers share: the range they keep, how it moves, and what they refuse to look at."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from nashquant import ops
+from nashquant.dtype import QuantDType, qint8
+
+from .arguments import check_grid, check_qscheme, check_unit_interval, reject_unknown
+from .exact_buffers import ExactBuffers
+from .scale import scale_from_range
+from .synchronize import join_ranges
+
+__all__ = ["ObserverBase"]
+
+
+class ObserverBase(ExactBuffers, ABC):
+    """Looks at tensors and keeps, in `min_val` and `max_val`, the range the quantizer shall cover.
+
+    A subclass says in `choose_range` which range one batch asks for. The range kept follows it by
+    `m <- m + averaging_constant * (chosen - m)`; the first batch starts it, 0 freezes it once it is there, 1
+    follows the current batch. Because the range *chosen* is what is kept, `scale_from_range(min_val, max_val,
+    ...)` is the scale whatever the observer: a checkpoint made with one observer continues smoothly under
+    another.
+
+    Args:
+        averaging_constant: how far the range moves towards the current batch; 0 ... 1.
+        ch_axis: the channel axis if `qscheme` is per channel.
+        dtype: the integer type of the grid.
+        qscheme: `torch.per_tensor_symmetric` or `torch.per_channel_symmetric`.
+        quant_min: the lower end of the grid, if not that of `dtype`.
+        quant_max: the upper end of the grid, if not that of `dtype`.
+        is_sync_quantize: join the ranges of all processes of `torch.distributed`, where that is initialised
+            (least minimum, greatest maximum; all processes must then observe equally often).
+        factory_kwargs: `{"device": ...}` for the buffers.
+        channel_len: how many channels there are, if `qscheme` is per channel. `FakeQuantize` gives it.
+
+    Raises:
+        TypeError: an unknown argument (the message lists the known ones), or a dtype that is not a
+            `QuantDType`.
+        ValueError: an argument out of its range.
+    """
+
+    min_val: Tensor
+    max_val: Tensor
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Rejects unknown arguments, for every subclass at once."""
+        reject_unknown(cls, kwargs)
+        return super().__new__(cls)
+
+    def __init__(
+        self,
+        averaging_constant: float = 0.01,
+        ch_axis: int = -1,
+        dtype: QuantDType = qint8,
+        qscheme: torch.qscheme = torch.per_tensor_symmetric,
+        quant_min: int | None = None,
+        quant_max: int | None = None,
+        is_sync_quantize: bool = False,
+        factory_kwargs: Mapping[str, Any] | None = None,
+        *,
+        channel_len: int = 1,
+    ) -> None:
+        super().__init__()
+        self.averaging_constant = check_unit_interval("averaging_constant", averaging_constant)
+        self.quant_min, self.quant_max = check_grid(dtype, quant_min, quant_max)
+        self.per_channel = check_qscheme(qscheme, ch_axis)
+        if channel_len < 1:
+            raise ValueError(f"channel_len is {channel_len}, expected at least 1")
+        self.ch_axis, self.dtype, self.qscheme = ch_axis, dtype, qscheme
+        self.is_sync_quantize = is_sync_quantize
+        self.channel_len = channel_len if self.per_channel else 1
+        self.name = ""
+        shape = (self.channel_len,) if self.per_channel else ()
+        device = dict(factory_kwargs or {}).get("device")
+        self.register_buffer("min_val", torch.full(shape, torch.inf, dtype=torch.float32, device=device))
+        self.register_buffer("max_val", torch.full(shape, -torch.inf, dtype=torch.float32, device=device))
+        self._has_range = False
+
+    @abstractmethod
+    def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The range `x` asks for, given its least and greatest value: two f32 tensors like `min_val`."""
+
+    @property
+    def has_range(self) -> bool:
+        """Whether something was observed, loaded or set."""
+        if not self._has_range:
+            # Not only `observe` fills the buffers: averaged models and DDP copy them in place.
+            self._has_range = bool((self.min_val <= self.max_val).all())
+        return self._has_range
+
+    @property
+    def where(self) -> str:
+        """The quantizer this belongs to, for messages."""
+        return repr(self.name) if self.name else f"an unnamed {type(self).__name__}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Observes `x` and gives it back."""
+        self.observe(x)
+        return x
+
+    @torch.no_grad()
+    def observe(self, x: Tensor) -> bool:
+        """Moves the range by what `x` shows, and tells whether it may have moved. An empty `x` shows nothing.
+
+        Raises:
+            TypeError: `x` is not floating point.
+            ValueError: `x` has NaN or infinite values, or a wrong number of channels. The range stays as it
+                was.
+        """
+        if not x.is_floating_point():
+            raise TypeError(f"x is {x.dtype}, expected floating point (while observing {self.where})")
+        if self.averaging_constant == 0 and self._is_started():
+            return False
+        x = x.detach()
+        self._check_channels(x)
+        if x.numel() == 0:
+            if not self.is_sync_quantize:
+                return False
+            low, high = torch.full_like(self.min_val, torch.inf), torch.full_like(self.max_val, -torch.inf)
+        else:
+            low, high = self.choose_range(x, *self._finite_range(x))
+        if self.is_sync_quantize:
+            low, high = join_ranges(low, high)
+            if x.numel() == 0 and not bool((low <= high).all()):
+                return False
+        self.set_range(*self.follow(low, high))
+        return True
+
+    def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the range goes from here, when a batch asks for `low ... high`."""
+        c = self.averaging_constant
+        if c == 1:  # m + 1 * (low - m) is not low in floating point
+            return low, high
+        new_min = self.min_val + c * (low - self.min_val)
+        new_max = self.max_val + c * (high - self.max_val)
+        if (
+            torch.compiler.is_compiling()
+        ):  # no look at the tensors; on inf, the value of a fresh buffer, start
+            started = self.min_val <= self.max_val
+            return torch.where(started, new_min, low), torch.where(started, new_max, high)
+        return (new_min, new_max) if self.has_range else (low, high)
+
+    @torch.no_grad()
+    def set_range(self, low: Tensor, high: Tensor) -> None:
+        """Makes `low ... high` the range, in place."""
+        self.min_val.copy_(low)
+        self.max_val.copy_(high)
+        if not torch.compiler.is_compiling():
+            self._has_range = True
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """Scale (f32) and zero point (int32, always 0) of the range, `[channel_len]` each."""
+        scale = scale_from_range(self.min_val, self.max_val, self.quant_min, self.quant_max).reshape(-1)
+        return scale, torch.zeros_like(scale, dtype=torch.int32)
+
+    def _is_started(self) -> bool:
+        return self._has_range if torch.compiler.is_compiling() else self.has_range
+
+    def _check_channels(self, x: Tensor) -> None:
+        if not self.per_channel:
+            return
+        if not -x.dim() <= self.ch_axis < x.dim():
+            raise ValueError(
+                f"x has {x.dim()} axes, so there is no axis {self.ch_axis} (while observing {self.where})"
+            )
+        channels = x.shape[self.ch_axis]
+        if channels != self.channel_len:
+            raise ValueError(
+                f"x has {channels} channels on axis {self.ch_axis} but channel_len is {self.channel_len} "
+                f"(while observing {self.where})"
+            )
+
+    def _finite_range(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if self.per_channel:
+            low, high = ops.min_max_per_channel(x, self.ch_axis % x.dim())
+        else:
+            low, high = ops.min_max_per_tensor(x)
+        spread = high - low
+        if torch.compiler.is_compiling():
+            torch._assert_async(
+                spread.isfinite().all(), f"x has NaN or infinite values (while observing {self.where})"
+            )
+        elif not bool(spread.isfinite().all()):
+            bad = int((~x.float().isfinite()).sum())
+            if bad:  # else only the difference left f32
+                raise ValueError(
+                    f"x has {bad} NaN or infinite values among {x.numel()}, expected none "
+                    f"(while observing {self.where})"
+                )
+        return low, high
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._has_range = False
+        self._has_range = self.has_range
+
+    def extra_repr(self) -> str:
+        """The averaging constant and the range."""
+        return f"averaging_constant={self.averaging_constant:g}, {self.range_repr()}"
+
+    def range_repr(self) -> str:
+        """`min_val` and `max_val`, the outermost ones per channel."""
+        if not self.has_range:
+            return "nothing observed"
+        low, high = float(self.min_val.min()), float(self.max_val.max())
+        return f"min_val={low:.7g}, max_val={high:.7g}" + (
+            f" over {self.channel_len} channels" if self.per_channel else ""
+        )

@@ -1,0 +1,97 @@
+"""The range with the least squared error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nashquant import ops
+
+from .base import ObserverBase
+from .scale import clamp_range, range_from_scale, scale_from_range
+
+__all__ = ["MSEObserver"]
+
+
+class MSEObserver(ObserverBase):
+    """Chooses the range that quantizes the batch with the least squared error.
+
+    `argmin over i = 1, 1 + stride, ..., 100 of sum((fake_quantize(x, scale(max_abs * i / 100)) - x) ** 2)`;
+    the larger one on a tie. A linear search for the clipping threshold, as in Choukroun et al., "Low-bit
+    Quantization of Neural Networks for Efficient Inference", ICCVW 2019; the number of steps is the one the
+    vendor documents. The range of the batch, clamped to the winning threshold, enters the moving average.
+
+    >>> from nashquant.dtype import qint4
+    >>> outlier = torch.cat([torch.linspace(-1, 1, 1000), torch.tensor([1.5])])
+    >>> observer = MSEObserver(dtype=qint4)
+    >>> _ = observer(outlier)
+    >>> observer
+    MSEObserver(averaging_constant=0.01, stride=1, min_val=-1, max_val=1.05)
+
+    Args:
+        stride: look at every `stride`-th candidate, and always at the last; larger is faster and coarser.
+        memory_estimate_ratio: accepted, without effect: the search needs no memory worth estimating.
+        pow_quantization: round the scale up to a power of two, 2**k. `min_val` and `max_val` are then the
+            whole range that scale covers.
+        **common: the arguments of `ObserverBase`.
+
+    Raises:
+        ValueError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        stride: int = 1,
+        memory_estimate_ratio: float | None = None,
+        pow_quantization: bool = False,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= 100:
+            raise ValueError(f"stride is {stride!r}, expected an integer from 1 to 100")
+        self.stride = stride
+        self.memory_estimate_ratio = memory_estimate_ratio
+        self.pow_quantization = pow_quantization
+        if pow_quantization:  # the average itself, because the range is rounded up from it
+            self.register_buffer("_average", torch.stack([self.min_val, self.max_val]), persistent=False)
+
+    _average: Tensor
+
+    def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The range of `x`, clamped to the winning threshold."""
+        if self.per_channel:
+            threshold = ops.mse_search_per_channel(
+                x, self.ch_axis % x.dim(), self.quant_min, self.quant_max, self.stride
+            )
+        else:
+            threshold = ops.mse_search_per_tensor(x, self.quant_min, self.quant_max, self.stride)
+        return clamp_range(low, high, threshold)
+
+    def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The moving average; with `pow_quantization`, widened until its scale is a power of two."""
+        if not self.pow_quantization:
+            return super().follow(low, high)
+        range_kept = torch.stack([self.min_val, self.max_val])
+        stale = ~(
+            torch.stack(self._widen(*self._average)) == range_kept
+        ).all()  # something else was loaded or set
+        average = torch.where(stale, range_kept, self._average)
+        c, started = self.averaging_constant, average[0] <= average[1]
+        chosen = torch.stack([low, high])
+        moved = chosen if c == 1 else torch.where(started, average + c * (chosen - average), chosen)
+        self._average.copy_(moved)
+        return self._widen(*moved)
+
+    def _widen(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        scale = scale_from_range(low, high, self.quant_min, self.quant_max)
+        mantissa, exponent = torch.frexp(scale)  # scale = mantissa * 2**exponent, 0.5 <= mantissa < 1
+        exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
+        return range_from_scale(torch.ldexp(torch.ones_like(scale), exponent), self.quant_min, self.quant_max)
+
+    def extra_repr(self) -> str:
+        """The averaging constant, the stride and the range."""
+        power = ", pow_quantization=True" if self.pow_quantization else ""
+        parameters = f"averaging_constant={self.averaging_constant:g}, stride={self.stride}{power}"
+        return f"{parameters}, {self.range_repr()}"

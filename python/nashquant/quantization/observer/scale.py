@@ -1,0 +1,34 @@
+"""The one place where an observed range becomes a scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["EPSILON", "clamp_range", "range_from_scale", "scale_from_range"]
+
+EPSILON = 2.0**-23
+"""The least scale a range gives: f32 epsilon, as in torch.ao."""
+
+
+def scale_from_range(min_val: Tensor, max_val: Tensor, qmin: int, qmax: int) -> Tensor:
+    """The scale of the symmetric grid that covers the range.
+
+    `max(max(|min_val|, |max_val|) / ((qmax - qmin) / 2), 2**-23)`, in f32
+
+    >>> scale_from_range(torch.tensor(-0.5), torch.tensor(0.9999191), -128, 127)
+    tensor(0.0078)
+    """
+    max_abs = torch.maximum(min_val.abs(), max_val.abs())
+    return (max_abs / ((qmax - qmin) / 2)).clamp(min=EPSILON)
+
+
+def range_from_scale(scale: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
+    """The symmetric range that has this scale (up to the last bit of f32)."""
+    max_abs = scale * ((qmax - qmin) / 2)
+    return -max_abs, max_abs
+
+
+def clamp_range(min_val: Tensor, max_val: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """The range with both ends brought into `-threshold ... threshold`."""
+    return min_val.clamp(-threshold, threshold), max_val.clamp(-threshold, threshold)

@@ -1,0 +1,132 @@
+"""`prepare`: a float model becomes one that calibrates and trains quantized."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import logging
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ...march import require_march
+from ...nn.qat import Quantized
+from .assign import assign_qconfigs
+from .capture import CheckpointedCallError, capture
+from .prepared import check_result_of, make_prepared
+from .redirect import UnrecordedCallError
+from .replace import replace_ops
+from .report import LayerRow, ModelCheckResult, WeightRow, check_result
+from .setter import QconfigSetterBase
+
+__all__ = [
+    "CheckpointedCallError",
+    "LayerRow",
+    "ModelCheckResult",
+    "PrepareMethod",
+    "QconfigSetterBase",
+    "UnknownOpWarning",
+    "UnrecordedCallError",
+    "WeightRow",
+    "check_result_of",
+    "prepare",
+]
+
+_log = logging.getLogger("nashquant")
+
+
+class PrepareMethod(enum.Enum):
+    """How a model is captured. nashquant records one run and redirects calls, which is what JIT_STRIP means."""
+
+    EAGER = "eager"
+    SYMBOLIC = "symbolic"
+    JIT = "jit"
+    JIT_STRIP = "jit-strip"
+
+
+class UnknownOpWarning(UserWarning):
+    """An op between the stubs stays in floating point."""
+
+
+def prepare(
+    model: nn.Module,
+    example_inputs: Any,
+    qconfig_setter: QconfigSetterBase | Sequence[QconfigSetterBase],
+    example_kw_inputs: dict[str, Any] | None = None,
+    method: PrepareMethod = PrepareMethod.JIT_STRIP,
+    save_dir: str | os.PathLike[str] | None = ".",
+) -> nn.Module:
+    """Turns a float model into one that calibrates and trains quantized. The model given is not changed.
+
+    The model runs once on the example inputs. What ran between QuantStub and DeQuantStub gets quantizers: modules
+    become those of `nashquant.nn.qat`, functional calls get modules `_generated_<op>_<i>` beside the code that makes
+    them. The forward is still the user's, branches and loops included.
+
+    Args:
+        model: float, with a QuantStub at each input and a DeQuantStub at each output of the part for the chip.
+        example_inputs: the positional inputs: a tuple, or a single tensor.
+        qconfig_setter: how ops are quantized; of several, the first that speaks for an op wins.
+        example_kw_inputs: the keyword inputs.
+        method: only JIT_STRIP.
+        save_dir: where model_check_result.txt is written; None writes nothing. `check_result_of(prepared)` gives the
+            same as an object.
+
+    Raises:
+        RuntimeError: no march was set.
+        TypeError: an argument of the wrong kind.
+        ValueError: the model does not run on the inputs or lacks stubs; a setter names an op that isn't there or asks
+            for a dtype the march lacks.
+
+    Warns:
+        UnknownOpWarning: an op stays in floating point because nashquant doesn't know it.
+    """
+    march = require_march("prepare")
+    setters = _check_arguments(model, qconfig_setter, method)
+    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    kwargs = dict(example_kw_inputs or {})
+
+    nodes = capture(model, args, kwargs)
+    plan = assign_qconfigs(nodes, model, setters, march, (args, kwargs))
+    result = check_result(model, plan)
+    prepared = copy.deepcopy(model)
+    replace_ops(prepared, plan)
+    make_prepared(prepared, result)
+
+    _tell(result)
+    if save_dir is not None:
+        path = Path(save_dir) / "model_check_result.txt"
+        result.save(path)
+        _log.info("wrote %s", path)
+    return prepared
+
+
+def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[QconfigSetterBase, ...]:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"prepare takes an nn.Module, not {type(model).__name__}")
+    if any(isinstance(module, Quantized) for module in model.modules()):
+        raise ValueError(f"this {type(model).__name__} is prepared already: give prepare the float model")
+    if method is not PrepareMethod.JIT_STRIP:
+        raise ValueError(f"nashquant captures models in one way, PrepareMethod.JIT_STRIP; {method} is not offered")
+    setters = tuple(qconfig_setter) if isinstance(qconfig_setter, Sequence) else (qconfig_setter,)
+    for setter in setters:
+        if not isinstance(setter, QconfigSetterBase):
+            hint = ": it must be called with a table first" if callable(setter) else ""
+            raise TypeError(f"qconfig_setter takes setters, e.g. default_qat_qconfig_setter, not {setter!r}{hint}")
+    if not setters:
+        raise ValueError("qconfig_setter is empty: give at least one, e.g. default_calibration_qconfig_setter")
+    return setters
+
+
+def _tell(result: ModelCheckResult) -> None:
+    if result.float_ops:
+        names = ", ".join(name for name, _ in result.float_ops[:8]) + (", ..." if len(result.float_ops) > 8 else "")
+        warnings.warn(
+            f"nashquant does not know {len(result.float_ops)} op(s) between QuantStub and DeQuantStub; they stay in "
+            f"floating point: {names}",
+            UnknownOpWarning,
+            stacklevel=3,
+        )

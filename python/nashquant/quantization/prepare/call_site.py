@@ -1,0 +1,85 @@
+"""Which call in the source is running: the same answer when a model is recorded and whenever it runs again."""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+__all__ = ["CallSite", "call_site", "entered", "is_augmented_assignment", "is_checkpointed", "source_line"]
+
+# One entry per frame between the owner's forward and the call: file, first line of the function, bytecode offset.
+# The offset tells apart two calls on one line; the frames, two uses of one helper function.
+Position = tuple[tuple[str, int, int], ...]
+
+
+class CallSite(NamedTuple):
+    """A functional call inside one forward of its owner.
+
+    Attributes:
+        op: name of the op, as in the registry.
+        position: where in the source, seen from the owner's forward.
+        repeat: how often this position was passed before in this forward (a loop).
+    """
+
+    op: str
+    position: Position
+    repeat: int
+
+
+def entered(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs a forward. Its frame is the border up to which `call_site` looks."""
+    return forward(*args, **kwargs)
+
+
+_BORDER = entered.__code__
+_OURS = str(Path(__file__).parent)
+
+
+def _frames(depth: int) -> list[FrameType]:
+    frame: FrameType | None = sys._getframe(depth + 1)
+    frames = []
+    while frame is not None and frame.f_code is not _BORDER:
+        frames.append(frame)
+        frame = frame.f_back
+    return frames
+
+
+def call_site(depth: int) -> Position:
+    """The position of the call `depth` frames above the caller."""
+    frame: FrameType | None = sys._getframe(depth + 1)
+    position = []
+    while frame is not None:
+        code = frame.f_code
+        if code is _BORDER:
+            break
+        position.append((code.co_filename, code.co_firstlineno, frame.f_lasti))
+        frame = frame.f_back
+    return tuple(position)
+
+
+def is_checkpointed(depth: int) -> bool:
+    """Whether the call runs inside torch.utils.checkpoint, called by the owner's own forward."""
+    return any(frame.f_code.co_filename.endswith("checkpoint.py") for frame in _frames(depth + 1))
+
+
+def is_augmented_assignment(depth: int) -> bool:
+    """Whether the call is `x += y` rather than `x.add_(y)`: torch sees the same function for both."""
+    frame = sys._getframe(depth + 1)
+    for instruction in dis.get_instructions(frame.f_code):
+        if instruction.offset == frame.f_lasti:
+            name, argument = instruction.opname, instruction.argrepr
+            return name.startswith("INPLACE_") or (name == "BINARY_OP" and argument.endswith("="))
+    return False
+
+
+def source_line(depth: int) -> str:
+    """`file:line` of the nearest frame that is the user's."""
+    frames = _frames(depth + 1)
+    for frame in frames:
+        if "/torch/" not in frame.f_code.co_filename.replace("\\", "/"):
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else "an unknown place"

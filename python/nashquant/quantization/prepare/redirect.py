@@ -1,0 +1,207 @@
+"""At run time: the user's forward runs as written, and its recorded calls go to the modules that quantize them."""
+
+from __future__ import annotations
+
+import copyreg
+import functools
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from .call_site import CallSite, Position, call_site, entered, source_line
+from .registry import CONSTANT, OpSpec, function_spec
+from ...nn.qat import FloatFunctional, Resample
+from ...nn.qat._quantized import is_in_region, mark_region
+
+__all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
+
+
+class UnrecordedCallError(RuntimeError):
+    """A quantized tensor met a call that did not run when the model was prepared."""
+
+
+class Redirection(NamedTuple):
+    """Where a recorded call goes.
+
+    Attributes:
+        module: name of the child of the call's owner.
+        writes_back: whether the call was in place and must change its first operand too.
+    """
+
+    module: str
+    writes_back: bool
+
+
+_thread = threading.local()
+
+
+class _Scope:
+    """One running forward of a module that owns recorded calls."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        self.owner = owner
+        self.passed: dict[tuple[str, Position], int] = {}
+        self.order = 0
+
+    def find(self, op: str) -> Redirection | None:
+        """Where the call of `op` that is running goes; None if it was not recorded."""
+        table = redirections(self.owner)
+        if torch.compiler.is_dynamo_compiling():  # no frames to look at: the calls in the order they were recorded
+            sites = [site for site in table if site.op == op]
+            self.passed[op, ()] = number = self.passed.get((op, ()), 0) + 1
+            return table[sites[number - 1]] if number <= len(sites) else None
+        position = call_site(2)
+        repeat = self.passed.get((op, position), 0)
+        self.passed[op, position] = repeat + 1
+        return table.get(CallSite(op, position, repeat))
+
+
+class _Redirect(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scopes: list[_Scope] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        spec = function_spec(func, args)
+        if spec is not None and spec.redirected:
+            scope = self.scopes[-1]
+            found = scope.find(spec.name)
+            if found is not None:
+                return _run(getattr(scope.owner, found.module), found, func, args, kwargs)
+            if any(map(is_in_region, args)):
+                raise _unrecorded(func, scope.owner)
+        y = func(*args, **kwargs)
+        if torch.compiler.is_compiling() or (spec is not None and spec.kind == CONSTANT):
+            return y
+        return mark_region(y) if any(map(is_in_region, args)) else y
+
+
+def _run(
+    module: FloatFunctional | Resample,
+    to: Redirection,
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    func, args, kwargs = _out_of_place(func, args, kwargs)
+    y = module.run(func, *args, **kwargs)
+    return args[0].copy_(y) if to.writes_back else y
+
+
+def _out_of_place(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The same call, leaving its operand alone: a quantizer's input must not change under it."""
+    if kwargs.get("inplace"):
+        kwargs = {**kwargs, "inplace": False}
+    place = _inplace_argument(func)
+    if place is not None and len(args) > place:
+        args = (*args[:place], False, *args[place + 1 :])
+    return _out_of_place_function(func), args, kwargs
+
+
+@cache
+def _inplace_argument(func: Callable[..., Any]) -> int | None:
+    code = getattr(func, "__code__", None)
+    names = code.co_varnames[: code.co_argcount] if code is not None else ()
+    return names.index("inplace") if "inplace" in names else None
+
+
+@cache
+def _out_of_place_function(func: Callable[..., Any]) -> Callable[..., Any]:
+    name = getattr(func, "__name__", "")
+    if not name.endswith("_") or name.endswith("__"):
+        return func
+    for home in (Tensor, F, torch):
+        found = getattr(home, name[:-1], None)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+    return func
+
+
+def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallError:
+    name = getattr(func, "__name__", str(func))
+    return UnrecordedCallError(
+        f"{name} at {source_line(2)} (in {type(owner).__name__}) meets a quantized tensor, but did not run on the "
+        "example inputs given to prepare, so it has no scale. Give prepare example inputs that take this way "
+        "through forward, or move the call after the DeQuantStub"
+    )
+
+
+def redirections(owner: nn.Module) -> dict[CallSite, Redirection]:
+    """The recorded calls of a module's own forward."""
+    return vars(owner).setdefault("_redirections", {})  # type: ignore[no-any-return]
+
+
+def own_calls(module: nn.Module) -> None:
+    """Makes a module's forward redirect its recorded calls: swaps its class for a subclass of the same name.
+
+    A subclass and not a new `forward` attribute, so that copies and pickles of the module are whole.
+
+    Raises:
+        TypeError: the module is compiled by TorchScript.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TypeError(f"{type(module).__name__} is a TorchScript module: prepare takes Python modules only")
+    if not isinstance(module, _OwnsCalls):
+        forward = vars(module).pop("forward", None)  # a forward patched onto the instance
+        module.__class__ = _owning_class(type(module))
+        if forward is not None:
+            module._patched_forward = forward
+
+
+class _OwnsCalls:
+    """The mark of the subclasses made here."""
+
+
+@cache
+def _owning_class(cls: type[nn.Module]) -> type[nn.Module]:
+    @functools.wraps(cls.forward)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        patched = vars(self).get("_patched_forward")
+        inner = patched if patched is not None else functools.partial(cls.forward, self)
+        mode: _Redirect | None = getattr(_thread, "mode", None)
+        if mode is not None:
+            return _in_scope(mode, self, inner, args, kwargs)
+        # The model's own forward, or one of its modules called alone: by a checkpoint's recomputation, say.
+        mode = _thread.mode = _Redirect()
+        try:
+            with mode:
+                return _in_scope(mode, self, inner, args, kwargs)
+        finally:
+            _thread.mode = None
+
+    def reduce(self: nn.Module, protocol: int) -> Any:
+        make, arguments, *rest = super(owning, self).__reduce_ex__(protocol)
+        if make is copyreg.__newobj__:  # type: ignore[attr-defined]
+            return (_new_owning, (cls, *arguments[1:]), *rest)
+        return (make, arguments, *rest)
+
+    owning = type(
+        cls.__name__,
+        (_OwnsCalls, cls),
+        {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "__doc__": cls.__doc__},
+    )
+    return owning
+
+
+def _new_owning(cls: type[nn.Module], *arguments: Any) -> nn.Module:
+    owning = _owning_class(cls)
+    return owning.__new__(owning, *arguments)
+
+
+def _in_scope(
+    mode: _Redirect, owner: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    mode.scopes.append(_Scope(owner))
+    try:
+        return entered(forward, args, kwargs)
+    finally:
+        mode.scopes.pop()

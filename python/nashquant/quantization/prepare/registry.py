@@ -1,0 +1,233 @@
+"""The op registry: what each torch function and module is on the chip. One row makes an op known.
+
+A row says the op's kind (march.py says which dtypes each kind takes), the torch names it goes by, and the
+modules that compute it with their quantized twins. What has no row stays float and is reported.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...nn import FloatFunctional, float_functional, qat, stubs
+
+__all__ = ["OpSpec", "function_spec", "is_float_functional", "module_spec", "qat_class", "registered"]
+
+# What an op does to the grid of its input.
+GEMM = "gemm"  # integer products into a wide accumulator; a weight
+MATMUL = "matmul"  # the same, both sides activations
+ELEMENTWISE = "elementwise"  # saturating integer arithmetic
+CLAMP = "clamp"  # exact on integers, but the output deserves a grid of its own
+LUT = "lut"  # a table over the input's integers
+COMPOSITE = "composite"  # several chip ops; only the output's grid is configured
+REDUCE = "reduce"  # exact sum, then requantize
+CONCAT = "concat"  # inputs requantized to one grid
+EMBEDDING = "embedding"  # a table of vectors, indexed by integers
+RESAMPLE = "resample"  # computes between neighbours, keeps its input's grid
+PASS = "pass"  # moves values, keeps its input's grid
+CONSTANT = "constant"  # makes a tensor from the shape of another
+QUANT = "quant"
+DEQUANT = "dequant"
+
+
+@dataclass(frozen=True)
+class OpSpec:
+    """One op.
+
+    Attributes:
+        name: the word in `_generated_<name>_<i>`.
+        kind: one of the kinds above; march rules go by it.
+        modules: float module class -> quantized twin.
+        weight: position of the weight among a functional call's operands.
+        weight_axis: the weight's axis of output channels.
+    """
+
+    name: str
+    kind: str
+    modules: tuple[type[nn.Module], ...] = ()
+    aliases: tuple[str, ...] = ()
+    functions: tuple[Callable[..., Any], ...] = ()
+    weight: int | None = None
+    weight_axis: int = 0
+
+    @property
+    def makes_grid(self) -> bool:
+        """Whether the output has a quantizer of its own."""
+        return self.kind not in (PASS, RESAMPLE, DEQUANT, CONSTANT)
+
+    @property
+    def redirected(self) -> bool:
+        """Whether a functional call of it is redirected to a module that holds or borrows a quantizer."""
+        return self.makes_grid or self.kind == RESAMPLE
+
+
+def _rows() -> Iterator[OpSpec]:
+    yield OpSpec("quant", QUANT, (stubs.QuantStub,))
+    yield OpSpec("dequant", DEQUANT, (stubs.DeQuantStub,))
+
+    yield OpSpec("conv1d", GEMM, (nn.Conv1d,), weight=1)
+    yield OpSpec("conv2d", GEMM, (nn.Conv2d,), weight=1)
+    yield OpSpec("conv3d", GEMM, (nn.Conv3d,), weight=1)
+    yield OpSpec("conv_transpose2d", GEMM, (nn.ConvTranspose2d,), weight=1, weight_axis=1)
+    yield OpSpec("linear", GEMM, (nn.Linear,), weight=1)
+    for name in ("matmul", "bmm", "mm"):
+        yield OpSpec(name, MATMUL)
+
+    yield OpSpec("add", ELEMENTWISE)
+    yield OpSpec("add_relu", ELEMENTWISE, functions=(float_functional.add_relu,))
+    yield OpSpec("sub", ELEMENTWISE, aliases=("subtract", "rsub"))
+    yield OpSpec("mul", ELEMENTWISE, aliases=("multiply",))
+    yield OpSpec("div", COMPOSITE, aliases=("divide", "true_divide", "truediv"))
+    for name in ("maximum", "minimum", "where", "masked_fill", "neg", "abs", "addcmul", "lerp"):
+        yield OpSpec(name, ELEMENTWISE)
+
+    yield OpSpec("relu", CLAMP, (nn.ReLU,))
+    yield OpSpec("relu6", CLAMP, (nn.ReLU6,))
+    yield OpSpec("hardtanh", CLAMP, (nn.Hardtanh,))
+    yield OpSpec("clamp", CLAMP, aliases=("clip", "clamp_min", "clamp_max"))
+
+    for name, module in {
+        "sigmoid": nn.Sigmoid,
+        "tanh": nn.Tanh,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "mish": nn.Mish,
+        "elu": nn.ELU,
+        "celu": nn.CELU,
+        "selu": nn.SELU,
+        "hardswish": nn.Hardswish,
+        "hardsigmoid": nn.Hardsigmoid,
+        "leaky_relu": nn.LeakyReLU,
+        "logsigmoid": nn.LogSigmoid,
+        "softplus": nn.Softplus,
+        "softsign": nn.Softsign,
+        "tanhshrink": nn.Tanhshrink,
+    }.items():
+        yield OpSpec(name, LUT, (module,))
+    for name in ("exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "sin", "cos", "erf", "atan"):
+        yield OpSpec(name, LUT)
+
+    yield OpSpec("prelu", COMPOSITE, (nn.PReLU,))
+    yield OpSpec("glu", COMPOSITE, (nn.GLU,))
+    yield OpSpec("softmax", COMPOSITE, (nn.Softmax,))
+    yield OpSpec("log_softmax", COMPOSITE, (nn.LogSoftmax,))
+    yield OpSpec("layer_norm", COMPOSITE, (nn.LayerNorm,))
+    yield OpSpec("rms_norm", COMPOSITE, (nn.RMSNorm,))
+    yield OpSpec("group_norm", COMPOSITE, (nn.GroupNorm,))
+    yield OpSpec("instance_norm", COMPOSITE, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
+    yield OpSpec("batch_norm", COMPOSITE, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+    for name in ("normalize", "atan2", "norm", "var", "std"):
+        yield OpSpec(name, COMPOSITE)
+
+    for name in ("mean", "sum"):
+        yield OpSpec(name, REDUCE)
+    for n in "123":
+        yield OpSpec(f"avg_pool{n}d", REDUCE, (getattr(nn, f"AvgPool{n}d"),))
+        yield OpSpec(f"adaptive_avg_pool{n}d", REDUCE, (getattr(nn, f"AdaptiveAvgPool{n}d"),))
+
+    yield OpSpec("cat", CONCAT, aliases=("concat", "concatenate"))
+    yield OpSpec("stack", CONCAT)
+    for name in ("hstack", "vstack", "dstack"):
+        yield OpSpec(name, CONCAT)
+    yield OpSpec("embedding", EMBEDDING, (nn.Embedding,))
+
+    yield OpSpec("interpolate", RESAMPLE, aliases=("upsample", "upsample_nearest", "upsample_bilinear"))
+    yield OpSpec("grid_sample", RESAMPLE)
+
+    yield OpSpec("identity", PASS, (nn.Identity,))
+    for name in _PASS:
+        yield OpSpec(name, PASS)
+    for name in _CONSTANT:
+        yield OpSpec(name, CONSTANT)
+
+
+_PASS = (
+    *("reshape", "view", "view_as", "reshape_as", "flatten", "unflatten", "ravel", "contiguous", "clone"),
+    *("permute", "transpose", "t", "swapaxes", "swapdims", "movedim", "moveaxis", "adjoint"),
+    *("squeeze", "unsqueeze", "expand", "expand_as", "repeat", "repeat_interleave", "tile", "broadcast_to"),
+    *("getitem", "select", "narrow", "index_select", "gather", "take_along_dim", "diagonal", "unfold"),
+    *("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "flip", "roll", "rot90"),
+    *("topk", "sort", "max", "min", "amax", "amin", "max_pool1d", "max_pool2d", "max_pool3d"),
+    *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "fold", "pad", "masked_select"),
+    *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"),
+    *("detach", "to", "cpu", "cuda", "float", "type_as", "requires_grad", "data", "T", "mT", "H"),
+    *("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors"),
+)
+
+_CONSTANT = (
+    *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like"),
+    *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"),
+)
+
+
+@cache
+def registered() -> tuple[OpSpec, ...]:
+    """All rows."""
+    return tuple(_rows())
+
+
+# torch.max(x, dim) moves values; torch.max(x, y) joins two grids.
+_TWO_OPERANDS = {"max": torch.maximum, "min": torch.minimum}
+
+
+@cache
+def _by_function() -> dict[Callable[..., Any], OpSpec]:
+    table: dict[Callable[..., Any], OpSpec] = {}
+    for spec in registered():
+        for function in spec.functions:
+            table[function] = spec
+        for name in (spec.name, *spec.aliases):
+            spellings = (name, f"{name}_", f"__{name}__", f"__r{name}__", f"__i{name}__")
+            for home in (torch, F, Tensor):
+                for spelling in spellings:
+                    found = getattr(home, spelling, None)
+                    if isinstance(found, property) or inspect.isgetsetdescriptor(found):
+                        table[found.__get__] = spec  # type: ignore[union-attr]
+                    elif callable(found):
+                        table[found] = spec
+    return table
+
+
+@cache
+def _by_module() -> dict[type[nn.Module], OpSpec]:
+    return {module: spec for spec in registered() for module in spec.modules}
+
+
+def function_spec(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> OpSpec | None:
+    """The row of a torch function or method, in any spelling: torch.add, Tensor.add_, Tensor.__radd__, ..."""
+    spec = _by_function().get(function)
+    if spec is not None and spec.name in _TWO_OPERANDS and len(args) > 1 and isinstance(args[1], Tensor):
+        return _by_function()[_TWO_OPERANDS[spec.name]]
+    return spec
+
+
+def module_spec(module: nn.Module) -> OpSpec | None:
+    """The row of a module of exactly a registered class; torch's own stubs count as ours.
+
+    A subclass is user code: its forward is entered and its calls are seen one by one.
+    """
+    cls = type(module)
+    if cls.__module__.startswith("torch.") and cls.__name__ in ("QuantStub", "DeQuantStub"):
+        cls = getattr(stubs, cls.__name__)
+    return _by_module().get(cls)
+
+
+def qat_class(module: nn.Module) -> type[nn.Module] | None:
+    """The quantized twin of a registered module's class, if it has one."""
+    return getattr(qat, type(module).__name__, None)
+
+
+def is_float_functional(module: nn.Module) -> bool:
+    """Whether `module` is our FloatFunctional or torch's class of the same name."""
+    cls = type(module)
+    return cls is FloatFunctional or (
+        cls.__name__ == "FloatFunctional" and cls.__module__.startswith("torch.")
+    )

@@ -1,0 +1,197 @@
+"""Turns modules into their quantized twins in place, and gives functional calls modules of their own."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ...nn import qat
+from ..fake_quantize import FakeQuantize, FakeQuantizeSpec
+from .assign import Plan, is_weight
+from .graph import Node, Op
+from .redirect import Redirection, own_calls, redirections
+from .registry import DEQUANT, GEMM, RESAMPLE, is_float_functional, qat_class
+
+__all__ = ["replace_ops"]
+
+
+def replace_ops(model: nn.Module, plan: Plan) -> None:
+    """Gives `model` the quantizers of a plan. Modules keep their identity: only their class changes.
+
+    So hooks, parameters, aliases and names in the state_dict stay what they were; a BatchNorm folded into its GEMM
+    becomes an nn.Identity.
+    """
+    for op in plan.graph.ops:
+        if len(op.chain) > 1:
+            _fold_batch_norm(model, op)
+        if op.kind == DEQUANT:
+            model.get_submodule(op.first.path).__class__ = qat.DeQuantStub
+        elif plan.is_quantized(op):
+            _quantize(model, plan, op)
+    for node in plan.graph.nodes:  # after all quantizers are there: these borrow one
+        if node.kind == RESAMPLE:
+            _borrow_grid(model, plan, node)
+    own_calls(model)
+
+
+def _fold_batch_norm(model: nn.Module, op: Op) -> None:
+    """`weight · γ/σ` and `(bias − μ) · γ/σ + β` into the GEMM (Jacob et al., 2018, section 3.2)."""
+    for node in op.chain:
+        if not op.folds(node):
+            continue
+        norm, gemm = model.get_submodule(node.path), model.get_submodule(op.first.path)
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        assert isinstance(gemm.weight, nn.Parameter) and norm.running_mean is not None and norm.running_var is not None
+        assert op.first.spec is not None
+        with torch.no_grad():
+            gain = (norm.running_var.double() + norm.eps).rsqrt()
+            shift = -norm.running_mean.double()
+            if gemm.bias is not None:
+                assert isinstance(gemm.bias, nn.Parameter)
+                shift += gemm.bias.double()
+            if norm.affine:
+                gain *= norm.weight.double()
+            shift *= gain
+            if norm.affine:
+                shift += norm.bias.double()
+            axis = op.first.spec.weight_axis
+            shape = [-1 if i == axis else 1 for i in range(gemm.weight.dim())]
+            if axis == 1 and getattr(gemm, "groups", 1) > 1:
+                # a grouped transposed convolution: [in, out/groups, ...], the group is in the input axis
+                groups = gemm.groups
+                assert isinstance(groups, int)
+                per_group = gain.reshape(groups, -1).repeat_interleave(gemm.weight.shape[0] // groups, 0)
+                gemm.weight.mul_(per_group.reshape(*per_group.shape, *[1] * (gemm.weight.dim() - 2)))
+            else:
+                gemm.weight.copy_((gemm.weight.double() * gain.reshape(shape)).to(gemm.weight.dtype))
+            bias = shift.to(gemm.weight.dtype)
+            if gemm.bias is None:
+                gemm.bias = nn.Parameter(bias, requires_grad=gemm.weight.requires_grad)
+            else:
+                gemm.bias.copy_(bias)  # type: ignore[operator]
+        norm._parameters.clear()
+        norm._buffers.clear()
+        norm.__class__ = nn.Identity
+
+
+def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
+    qconfig = plan.qconfigs[op.name]
+    last = op.name
+    for node in (op.chain if len(op.chain) > 1 else op.calls[:1]):
+        if op.folds(node):
+            continue
+        module = _twin(model, node)
+        output = qconfig.output if node.path == last else None
+        device = node.outputs[0].device if node.outputs else None
+        module.register_module("activation_post_process", _build(output, node.path, module, device))
+        if node is not op.first or op.kind != GEMM:
+            continue
+        assert node.spec is not None and node.spec.weight is not None
+        if node.site is None:
+            weight = module.get_parameter("weight")
+            module.register_module(
+                "weight_fake_quant",
+                _build_weight(qconfig.weight, f"{node.path}.weight", module, weight, node.spec.weight_axis),
+            )
+    for call in op.calls if len(op.chain) == 1 else op.chain:
+        _quantize_operands(model, plan, op, call)
+        if call.site is not None:
+            assert call.owner is not None
+            owner = model.get_submodule(call.owner)
+            own_calls(owner)
+            redirections(owner)[call.site] = Redirection(call.path.rpartition(".")[2], call.writes_back)
+
+
+def _twin(model: nn.Module, node: Node) -> nn.Module:
+    """The module that will hold a node's quantizers."""
+    if node.site is not None:
+        assert node.owner is not None
+        owner, name = model.get_submodule(node.owner), node.path.rpartition(".")[2]
+        module: nn.Module = qat.FloatFunctional()
+        module.register_module("operand_fake_quant", None)
+        module.train(owner.training)
+        owner.add_module(name, module)
+        return module
+    module = model.get_submodule(node.path)
+    if is_float_functional(module):
+        module.__class__ = qat.FloatFunctional
+        module.register_module("operand_fake_quant", None)
+        return module
+    twin = qat_class(module)
+    assert twin is not None, f"the registry knows {type(module).__name__} but there is no quantized twin"
+    if not isinstance(module, twin):
+        if node.kind == "quant" and not hasattr(module, "scale"):  # torch's stub
+            module.scale, module.qconfig = None, None  # type: ignore[assignment]
+        module.__class__ = twin
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return module
+
+
+def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None:
+    """Quantizers at the op's own door: constants, floats where asked, and the weight of a functional GEMM."""
+    if call.path and not isinstance(module := model.get_submodule(call.path), qat.FloatFunctional):
+        return
+    qconfig = plan.qconfigs[op.name]
+    quantizers = nn.ModuleDict()
+    inner = {id(value) for node in op.chain[:-1] for value in node.outputs}
+    for operand in call.operands:
+        if id(operand.value) in inner:
+            continue
+        where, device = f"{call.path}.{operand.position}", operand.value.device
+        built: nn.Module | None = None
+        if is_weight(op, operand.position) and call is op.first:
+            if operand.position in ("1", "weight") and operand.value.origin.value == "constant":
+                assert call.spec is not None
+                built = _build_shaped(qconfig.weight, where, module, operand.value.shape, call.spec.weight_axis, device)
+        else:
+            built = _build(plan.operand_spec(op, operand.value), where, module, device)
+        if built is not None:
+            quantizers[operand.position] = built
+    if len(quantizers):
+        module.register_module("operand_fake_quant", quantizers)
+
+
+def _build(
+    spec: FakeQuantizeSpec | None, name: str, holder: nn.Module, device: torch.device | None, **channels: int
+) -> FakeQuantize | None:
+    if spec is None:
+        return None
+    fake_quant = spec(**channels)
+    fake_quant.name = name
+    return fake_quant.to(device).train(holder.training)
+
+
+def _build_weight(
+    spec: FakeQuantizeSpec | None, name: str, holder: nn.Module, weight: nn.Parameter, axis: int
+) -> FakeQuantize | None:
+    return _build_shaped(spec, name, holder, tuple(weight.shape), axis, weight.device)
+
+
+def _build_shaped(
+    spec: FakeQuantizeSpec | None,
+    name: str,
+    holder: nn.Module,
+    shape: tuple[int, ...],
+    axis: int,
+    device: torch.device,
+) -> FakeQuantize | None:
+    if spec is None:
+        return None
+    per_channel = spec.kwargs.get("qscheme") is torch.per_channel_symmetric
+    channels = {"ch_axis": axis, "channel_len": shape[axis]} if per_channel else {}
+    return _build(spec, name, holder, device, **channels)
+
+
+def _borrow_grid(model: nn.Module, plan: Plan, node: Node) -> None:
+    op = plan.graph.grid_of(node.region_operands[0]) if node.region_operands else None
+    if op is None or not plan.is_quantized(op) or node.site is None:
+        return
+    fake_quant = getattr(model.get_submodule(op.name), "activation_post_process", None)
+    if not isinstance(fake_quant, FakeQuantize):
+        return
+    assert node.owner is not None
+    owner, name = model.get_submodule(node.owner), node.path.rpartition(".")[2]
+    owner.add_module(name, qat.Resample(fake_quant).train(owner.training))
+    own_calls(owner)
+    redirections(owner)[node.site] = Redirection(name, node.writes_back)

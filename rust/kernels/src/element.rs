@@ -1,0 +1,118 @@
+//! The number types a tensor may hold, and the wider one each is computed in.
+
+use std::ops::{Add, Mul, Sub};
+
+/// What arithmetic runs in: f32, or f64 for f64 tensors.
+pub trait Wide: Copy + PartialOrd + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    /// 1.5 · 2^(mantissa bits): adding it leaves no room for a fraction.
+    const ROUNDER: Self;
+    /// One.
+    const ONE: Self;
+    /// Exact.
+    fn from_f32(value: f32) -> Self;
+    /// Rounded to nearest.
+    fn to_f32(self) -> f32;
+}
+
+/// A number type of a tensor.
+pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
+    /// What arithmetic on it runs in.
+    type Wide: Wide;
+    /// Zero.
+    const ZERO: Self;
+    /// Exact.
+    fn widen(self) -> Self::Wide;
+    /// Rounded to nearest, ties to even; NaN stays NaN.
+    fn narrow(wide: Self::Wide) -> Self;
+}
+
+macro_rules! native {
+    ($float:ident, $rounder:expr) => {
+        impl Wide for $float {
+            const ROUNDER: Self = $rounder;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn from_f32(value: f32) -> Self {
+                value.into()
+            }
+            #[inline(always)]
+            #[allow(clippy::unnecessary_cast, reason = "the same line serves f32 and f64")]
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+        }
+        impl Element for $float {
+            type Wide = Self;
+            const ZERO: Self = 0.0;
+            #[inline(always)]
+            fn widen(self) -> Self {
+                self
+            }
+            #[inline(always)]
+            fn narrow(wide: Self) -> Self {
+                wide
+            }
+        }
+    };
+}
+
+native!(f32, 12_582_912.0); // 1.5 · 2²³
+native!(f64, 6_755_399_441_055_744.0); // 1.5 · 2⁵²
+
+/// bfloat16: the upper half of an f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Bf16(pub u16);
+
+impl Element for Bf16 {
+    type Wide = f32;
+    const ZERO: Self = Self(0);
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.0) << 16)
+    }
+
+    #[inline(always)]
+    fn narrow(wide: f32) -> Self {
+        let bits = wide.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        // Rounding could carry a NaN's mantissa into infinity.
+        Self(if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fc0 } else { rounded as u16 })
+    }
+}
+
+/// IEEE half precision. Converted with integer operations, so that no CPU needs F16C.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct F16(pub u16);
+
+impl Element for F16 {
+    type Wide = f32;
+    const ZERO: Self = Self(0);
+
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        let magnitude = u32::from(self.0) & 0x7fff;
+        let sign = (u32::from(self.0) & 0x8000) << 16;
+        let normal = (magnitude << 13) + ((127 - 15) << 23);
+        // 0.5 has the exponent at which the lowest f32 bit is worth 2⁻²⁴, as in a subnormal f16.
+        let subnormal = (f32::from_bits(0x3f00_0000 + magnitude) - 0.5).to_bits();
+        let special = (magnitude << 13) | 0x7f80_0000;
+        let finite = if magnitude < 0x0400 { subnormal } else { normal };
+        f32::from_bits(sign | if magnitude >= 0x7c00 { special } else { finite })
+    }
+
+    #[inline(always)]
+    fn narrow(wide: f32) -> Self {
+        let magnitude = wide.to_bits() & 0x7fff_ffff;
+        let sign = (wide.to_bits() >> 16) & 0x8000;
+        let tie = (magnitude >> 13) & 1;
+        let normal = magnitude.wrapping_sub((127 - 15) << 23).wrapping_add(0x0fff + tie) >> 13;
+        // Adding 0.5 lets the FPU round to multiples of 2⁻²⁴.
+        let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
+        let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
+        let finite = if magnitude >= 0x4780_0000 { 0x7c00 } else { finite };
+        Self((sign | if magnitude > 0x7f80_0000 { 0x7e00 } else { finite }) as u16)
+    }
+}

@@ -1,0 +1,88 @@
+//! What can be wrong with a call, in words for the person who made it.
+
+use std::fmt;
+
+/// Why a kernel refused; nothing was written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Error {
+    /// Two slices that belong together differ in length.
+    LengthMismatch {
+        /// Name of the argument with the wrong length.
+        name: &'static str,
+        /// Its length.
+        len: usize,
+        /// What the other arguments call for.
+        expected: usize,
+    },
+    /// A scale that cannot divide: zero, negative, NaN, infinite, or with an infinite inverse.
+    Scale {
+        /// Channel, if there are many scales.
+        channel: Option<usize>,
+        /// The value.
+        scale: f32,
+    },
+    /// No integer lies between `qmin` and `qmax`.
+    EmptyRange {
+        /// Least integer.
+        qmin: i32,
+        /// Greatest integer.
+        qmax: i32,
+    },
+    /// The zero point lies outside `qmin..=qmax`.
+    ZeroPoint {
+        /// Channel, if there are many zero points.
+        channel: Option<usize>,
+        /// The value.
+        zero_point: i32,
+        /// Least integer.
+        qmin: i32,
+        /// Greatest integer.
+        qmax: i32,
+    },
+    /// The range has more steps than f32 counts exactly.
+    WideRange {
+        /// Least integer.
+        qmin: i32,
+        /// Greatest integer.
+        qmax: i32,
+    },
+    /// There is no minimum of nothing.
+    Empty,
+    /// `stride` of a search is zero.
+    Stride,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |channel: &Option<usize>| channel.map_or(String::new(), |c| format!("[{c}]"));
+        match self {
+            Self::LengthMismatch { name, len, expected } => {
+                write!(f, "{name} has {len} elements, but {expected} are needed")
+            }
+            Self::Scale { channel, scale } => write!(
+                f,
+                "scale{} is {scale:?}, but must be positive and finite, and so must 1 / scale",
+                at(channel)
+            ),
+            Self::EmptyRange { qmin, qmax } => write!(f, "qmin is {qmin} and qmax {qmax}, but qmin must be less"),
+            Self::ZeroPoint { channel, zero_point, qmin, qmax } => write!(
+                f,
+                "zero_point{} is {zero_point}, but must lie between qmin {qmin} and qmax {qmax}",
+                at(channel)
+            ),
+            Self::WideRange { qmin, qmax } => write!(
+                f,
+                "qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly"
+            ),
+            Self::Empty => write!(f, "x has no elements, so no minimum, maximum or scale"),
+            Self::Stride => write!(f, "stride is 0, but must be at least 1"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// An error unless `len` is `expected`.
+pub(crate) fn check_len(name: &'static str, len: usize, expected: usize) -> Result<(), Error> {
+    if len == expected { Ok(()) } else { Err(Error::LengthMismatch { name, len, expected }) }
+}

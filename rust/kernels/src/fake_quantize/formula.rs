@@ -1,0 +1,78 @@
+//! The arithmetic itself, written once; `per_isa!` compiles it for every instruction set.
+
+use super::grid::Steps;
+use crate::{Element, Wide};
+
+/// The last product. torch rounds it to f32 per tensor, but not per channel: only f64 tells them apart.
+pub(super) trait Product {
+    fn product<T: Element>(steps: T::Wide, scale: f32) -> T;
+}
+
+/// The product in f32.
+pub(super) struct InSingle;
+
+/// The product in the type that everything else runs in.
+pub(super) struct InWide;
+
+impl Product for InSingle {
+    #[inline(always)]
+    fn product<T: Element>(steps: T::Wide, scale: f32) -> T {
+        T::narrow(T::Wide::from_f32(steps.to_f32() * scale))
+    }
+}
+
+impl Product for InWide {
+    #[inline(always)]
+    fn product<T: Element>(steps: T::Wide, scale: f32) -> T {
+        T::narrow(steps * T::Wide::from_f32(scale))
+    }
+}
+
+// Selects, written so that each is one instruction; `clamp`, `min` and `max` add fix-ups for NaN.
+#[inline(always)]
+pub(crate) fn clamp<W: Wide>(value: W, low: W, high: W) -> W {
+    let value = if value > low { value } else { low }; // NaN goes to low
+    if value < high { value } else { high }
+}
+
+/// Half to even, for |value| < 2²²; never -0.0. One instruction less than `round_ties_even` on SSE2, where that is a call.
+#[inline(always)]
+pub(crate) fn round<W: Wide>(value: W) -> W {
+    (value + W::ROUNDER) - W::ROUNDER
+}
+
+/// One value. The ends are whole steps, so clamping first changes nothing and keeps `round` in its range.
+#[inline(always)]
+pub(super) fn value<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> T {
+    P::product(round(clamp(x.widen() * grid.inv_scale, grid.low, grid.high)), grid.scale)
+}
+
+/// One value, and 1 if it was inside the grid. One step of margin on both ends tells in from out.
+#[inline(always)]
+pub(super) fn value_and_inside<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> (T, u8) {
+    let margin = T::Wide::ONE;
+    let steps = round(clamp(x.widen() * grid.inv_scale, grid.low - margin, grid.high + margin));
+    let clamped = clamp(steps, grid.low, grid.high);
+    (P::product(clamped, grid.scale), u8::from(clamped == steps))
+}
+
+/// All of `x` on one grid.
+#[inline(always)]
+pub(super) fn slice<T: Element, P: Product>(x: &[T], grid: Steps<T::Wide>, y: &mut [T]) {
+    for (x, y) in x.iter().zip(y) {
+        *y = value::<T, P>(*x, grid);
+    }
+}
+
+/// As [`slice`], and what was inside.
+#[inline(always)]
+pub(super) fn slice_and_inside<T: Element, P: Product>(
+    x: &[T],
+    grid: Steps<T::Wide>,
+    y: &mut [T],
+    inside: &mut [u8],
+) {
+    for ((x, y), inside) in x.iter().zip(y).zip(inside) {
+        (*y, *inside) = value_and_inside::<T, P>(*x, grid);
+    }
+}

@@ -1,0 +1,25 @@
+//! Rounds to the integer grid and comes back: `y = clamp(round(x / scale)) * scale`.
+//!
+//! ```text
+//! inv = 1 / scale                          # one division, not one for each element
+//! for x, y in zip(x, y):
+//!     steps  = round_half_even(x * inv)    # rounded before a zero point would be added
+//!     inside = low <= steps <= high        # low = qmin - zero_point, high = qmax - zero_point; saved as one bit
+//!     y = clamp(steps, low, high) * scale  # NaN goes to low
+//! ```
+//!
+//! On the way back, gradients pass where nothing was clamped: `grad_x = grad_y * inside`.
+
+mod backward;
+mod formula;
+pub(crate) use formula::{clamp, round};
+mod grid;
+mod mask;
+mod per_channel;
+mod per_tensor;
+
+pub use backward::backward;
+pub use grid::{ChannelGrid, Grid};
+pub use mask::{mask_len, unpack};
+pub use per_channel::{per_channel, per_channel_with_mask};
+pub use per_tensor::{per_tensor, per_tensor_with_mask};

@@ -1,0 +1,247 @@
+//! One grid for each channel.
+//!
+//! ```text
+//! for each fixed block of flat memory:
+//!     for each piece of it with one channel (Runs), or each piece of one period (Columns):
+//!         quantize the piece with its grid, or with a grid for each element
+//! ```
+
+use super::{
+    formula::{self, InWide},
+    grid::{ChannelGrid, Steps},
+    mask::{PACK, mask_len, pack},
+};
+use crate::{
+    Element, Error, Isa, Layout,
+    error::check_len,
+    isa::per_isa,
+    parallel::{BLOCK, Team, share},
+};
+
+/// Shorter runs than this go through [`Columns`]: a loop of a few elements is mostly overhead.
+const SHORT_RUN: usize = 32;
+
+/// Writes the fake-quantized `x` to `y`, each channel of `layout` on its own grid.
+///
+/// Bit-identical on every [`Isa`] and [`Team`]. NaN and infinities as in [`super::per_tensor`].
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if the slices do not fit `layout`; what is wrong with `grid`, and in which channel.
+pub fn per_channel<T: Element>(
+    isa: Isa,
+    team: &dyn Team,
+    x: &[T],
+    layout: Layout,
+    grid: ChannelGrid<'_>,
+    y: &mut [T],
+) -> Result<(), Error> {
+    let grids = check(x, layout, grid, y)?;
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate();
+    if let Some(columns) = Columns::new(&grids, layout, x.len()) {
+        let columns = &columns;
+        share(team, blocks, |(i, (x, y))| {
+            let first = i * BLOCK;
+            per_isa!(isa, columns_block::<T>, [T: Element],
+                (x: &[T], columns: &Columns<T::Wide>, first: usize, y: &mut [T]) -> ());
+        });
+    } else {
+        share(team, blocks, |(i, (x, y))| {
+            let runs = Runs::starting_at(i * BLOCK, &grids, layout.inner);
+            per_isa!(isa, runs_block::<T>, [T: Element], (x: &[T], runs: Runs<'_, T::Wide>, y: &mut [T]) -> ());
+        });
+    }
+    Ok(())
+}
+
+/// As [`per_channel`], and writes one bit for each element to `mask`: 1 if it was inside its grid before clamping.
+///
+/// # Errors
+/// As [`per_channel`]; [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.
+pub fn per_channel_with_mask<T: Element>(
+    isa: Isa,
+    team: &dyn Team,
+    x: &[T],
+    layout: Layout,
+    grid: ChannelGrid<'_>,
+    y: &mut [T],
+    mask: &mut [u8],
+) -> Result<(), Error> {
+    check_len("mask", mask.len(), mask_len(x.len()))?;
+    let grids = check(x, layout, grid, y)?;
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(BLOCK / 8)).enumerate();
+    if let Some(columns) = Columns::new(&grids, layout, x.len()) {
+        let columns = &columns;
+        share(team, blocks, |(i, ((x, y), mask))| {
+            let first = i * BLOCK;
+            per_isa!(isa, columns_block_with_mask::<T>, [T: Element],
+                (x: &[T], columns: &Columns<T::Wide>, first: usize, y: &mut [T], mask: &mut [u8]) -> ());
+        });
+    } else {
+        share(team, blocks, |(i, ((x, y), mask))| {
+            let runs = Runs::starting_at(i * BLOCK, &grids, layout.inner);
+            per_isa!(isa, runs_block_with_mask::<T>, [T: Element],
+                (x: &[T], runs: Runs<'_, T::Wide>, y: &mut [T], mask: &mut [u8]) -> ());
+        });
+    }
+    Ok(())
+}
+
+fn check<T: Element>(
+    x: &[T],
+    layout: Layout,
+    grid: ChannelGrid<'_>,
+    y: &[T],
+) -> Result<Vec<Steps<T::Wide>>, Error> {
+    check_len("x", x.len(), layout.checked_len().unwrap_or(usize::MAX))?;
+    check_len("y", y.len(), x.len())?;
+    grid.steps(layout.channels)
+}
+
+/// Walks flat memory run by run; a run is `inner` neighbours of one channel.
+#[derive(Clone, Copy)]
+struct Runs<'a, W> {
+    grids: &'a [Steps<W>],
+    inner: usize,
+    channel: usize,
+    left: usize,
+}
+
+impl<'a, W: Copy> Runs<'a, W> {
+    fn starting_at(first: usize, grids: &'a [Steps<W>], inner: usize) -> Self {
+        Self { grids, inner, channel: first / inner % grids.len(), left: inner - first % inner }
+    }
+
+    /// The next at most `n` elements: how many of them share one grid, and which.
+    #[inline(always)]
+    fn next(&mut self, n: usize) -> (usize, Steps<W>) {
+        if self.left == 0 {
+            self.left = self.inner;
+            self.channel = if self.channel + 1 == self.grids.len() { 0 } else { self.channel + 1 };
+        }
+        let n = n.min(self.left);
+        self.left -= n;
+        (n, self.grids[self.channel])
+    }
+}
+
+#[inline(always)]
+fn runs_block<T: Element>(mut x: &[T], mut runs: Runs<'_, T::Wide>, mut y: &mut [T]) {
+    while !x.is_empty() {
+        let (n, grid) = runs.next(x.len());
+        formula::slice::<T, InWide>(&x[..n], grid, &mut y[..n]);
+        (x, y) = (&x[n..], &mut y[n..]);
+    }
+}
+
+#[inline(always)]
+fn runs_block_with_mask<T: Element>(x: &[T], mut runs: Runs<'_, T::Wide>, y: &mut [T], mask: &mut [u8]) {
+    let mut inside = [0; PACK];
+    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(PACK / 8)) {
+        inside[x.len()..].fill(0);
+        let mut left = inside.as_mut_slice();
+        while !x.is_empty() {
+            let (n, grid) = runs.next(x.len());
+            formula::slice_and_inside::<T, InWide>(&x[..n], grid, &mut y[..n], &mut left[..n]);
+            (x, y, left) = (&x[n..], &mut y[n..], &mut left[n..]);
+        }
+        pack(&inside, mask);
+    }
+}
+
+/// A grid for each element of one period of flat memory, so that a loop can take whole vectors across channels.
+struct Columns<W> {
+    inv_scale: Vec<W>,
+    low: Vec<W>,
+    high: Vec<W>,
+    scale: Vec<f32>,
+}
+
+impl<W: Copy> Columns<W> {
+    /// `None` where runs are long, or the table would cost as much as the work.
+    fn new(grids: &[Steps<W>], layout: Layout, n: usize) -> Option<Self> {
+        let short = layout.inner < SHORT_RUN && (layout.inner == 1 || layout.outer >= 4);
+        if !short || n == 0 {
+            return None;
+        }
+        // Few channels are repeated, so that pieces are never short.
+        let repeats = PACK.div_ceil(grids.len() * layout.inner).min(layout.outer);
+        let each = (0..repeats).flat_map(|_| grids.iter().flat_map(|grid| std::iter::repeat_n(grid, layout.inner)));
+        Some(Self {
+            inv_scale: each.clone().map(|grid| grid.inv_scale).collect(),
+            low: each.clone().map(|grid| grid.low).collect(),
+            high: each.clone().map(|grid| grid.high).collect(),
+            scale: each.map(|grid| grid.scale).collect(),
+        })
+    }
+}
+
+/// A stretch of [`Columns`], all of one length.
+#[derive(Clone, Copy)]
+struct Stretch<'a, W> {
+    inv_scale: &'a [W],
+    low: &'a [W],
+    high: &'a [W],
+    scale: &'a [f32],
+}
+
+impl<W: Copy> Columns<W> {
+    /// The next at most `n` columns; moves `at` behind them, and back to 0 at the end of the period.
+    #[inline(always)]
+    fn next(&self, at: &mut usize, n: usize) -> Stretch<'_, W> {
+        let (first, end) = (*at, self.scale.len().min(*at + n));
+        *at = if end == self.scale.len() { 0 } else { end };
+        Stretch {
+            inv_scale: &self.inv_scale[first..end],
+            low: &self.low[first..end],
+            high: &self.high[first..end],
+            scale: &self.scale[first..end],
+        }
+    }
+}
+
+impl<W: Copy> Stretch<'_, W> {
+    #[inline(always)]
+    fn grid(self, i: usize) -> Steps<W> {
+        Steps { inv_scale: self.inv_scale[i], low: self.low[i], high: self.high[i], scale: self.scale[i] }
+    }
+}
+
+#[inline(always)]
+fn columns_block<T: Element>(mut x: &[T], columns: &Columns<T::Wide>, first: usize, mut y: &mut [T]) {
+    let mut at = first % columns.scale.len();
+    while !x.is_empty() {
+        let stretch = columns.next(&mut at, x.len());
+        let n = stretch.scale.len();
+        let (x_now, y_now) = (&x[..n], &mut y[..n]);
+        for i in 0..n {
+            y_now[i] = formula::value::<T, InWide>(x_now[i], stretch.grid(i));
+        }
+        (x, y) = (&x[n..], &mut y[n..]);
+    }
+}
+
+#[inline(always)]
+fn columns_block_with_mask<T: Element>(
+    x: &[T],
+    columns: &Columns<T::Wide>,
+    first: usize,
+    y: &mut [T],
+    mask: &mut [u8],
+) {
+    let mut at = first % columns.scale.len();
+    let mut inside = [0; PACK];
+    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(PACK / 8)) {
+        inside[x.len()..].fill(0);
+        let mut left = inside.as_mut_slice();
+        while !x.is_empty() {
+            let stretch = columns.next(&mut at, x.len());
+            let n = stretch.scale.len();
+            let (x_now, y_now, inside_now) = (&x[..n], &mut y[..n], &mut left[..n]);
+            for i in 0..n {
+                (y_now[i], inside_now[i]) = formula::value_and_inside::<T, InWide>(x_now[i], stretch.grid(i));
+            }
+            (x, y, left) = (&x[n..], &mut y[n..], &mut left[n..]);
+        }
+        pack(&inside, mask);
+    }
+}

@@ -1,0 +1,96 @@
+//! Proof that the CPU has an instruction set, and the macro that compiles one loop for each.
+
+use std::sync::OnceLock;
+
+/// Proof that this CPU supports one instruction set. Only made by looking at the CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(pub(crate) Level);
+
+/// What the compiler may use. `Baseline` is what the crate is built for, SSE2 on x86-64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Sse42,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Isa {
+    /// Every instruction set this CPU has, the widest last: x86-64 baseline, v2, v3, v4; or NEON.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut found = vec![Self(Level::Baseline)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("sse3") && has!("ssse3") && has!("sse4.1") && has!("sse4.2") && has!("popcnt") {
+                found.push(Self(Level::Sse42));
+                if has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") {
+                    found.push(Self(Level::Avx2));
+                    if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
+                        found.push(Self(Level::Avx512));
+                    }
+                }
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            found.push(Self(Level::Neon));
+        }
+        found
+    }
+
+    /// The widest instruction set of this CPU. Looks once.
+    #[must_use]
+    pub fn best() -> Self {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        *BEST.get_or_init(|| *Self::available().last().expect("the baseline is always there"))
+    }
+}
+
+/// Calls `$body` compiled for `$isa`. The arguments are local variables of those names; `$body` must be
+/// `#[inline(always)]`, or it keeps the baseline's instructions.
+///
+/// `per_isa!(isa, formula::slice::<T>, [T: Element], (x: &[T], y: &mut [T]) -> ())`
+macro_rules! per_isa {
+    ($isa:expr, $body:expr, [$($generic:ident: $bound:path),*], ($($arg:ident: $kind:ty),*) -> $out:ty) => {{
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "sse3,ssse3,sse4.1,sse4.2,popcnt")]
+        fn sse42<$($generic: $bound),*>($($arg: $kind),*) -> $out { $body($($arg),*) }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+        fn avx2<$($generic: $bound),*>($($arg: $kind),*) -> $out { $body($($arg),*) }
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+        fn avx512<$($generic: $bound),*>($($arg: $kind),*) -> $out { $body($($arg),*) }
+        #[cfg(target_arch = "aarch64")]
+        #[target_feature(enable = "neon")]
+        fn neon<$($generic: $bound),*>($($arg: $kind),*) -> $out { $body($($arg),*) }
+
+        #[allow(unsafe_code, reason = "an Isa is only made after detecting its features")]
+        #[allow(clippy::unit_arg, clippy::let_unit_value, reason = "some bodies return nothing")]
+        let out: $out = match $isa.0 {
+            $crate::isa::Level::Baseline => $body($($arg),*),
+            // SAFETY: an `Isa(Sse42)` is only made after detecting sse3 to sse4.2 and popcnt.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Sse42 => unsafe { sse42::<$($generic),*>($($arg),*) },
+            // SAFETY: an `Isa(Avx2)` is only made after detecting avx2, bmi1, bmi2, lzcnt and all of Sse42.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx2 => unsafe { avx2::<$($generic),*>($($arg),*) },
+            // SAFETY: an `Isa(Avx512)` is only made after detecting avx512f, bw, dq, vl and all of Avx2.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx512 => unsafe { avx512::<$($generic),*>($($arg),*) },
+            // SAFETY: an `Isa(Neon)` is only made after detecting neon.
+            #[cfg(target_arch = "aarch64")]
+            $crate::isa::Level::Neon => unsafe { neon::<$($generic),*>($($arg),*) },
+        };
+        out
+    }};
+}
+
+pub(crate) use per_isa;

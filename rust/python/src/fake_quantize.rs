@@ -1,0 +1,171 @@
+//! `fake_quantize_*`: carries, checks and calls.
+
+use nashquant_kernels::{
+    Isa,
+    fake_quantize::{self as kernels, ChannelGrid, Grid},
+};
+use pyo3::{exceptions::PyValueError, prelude::*};
+
+use crate::{
+    by_dtype,
+    error::value_error,
+    strides::{channels, check_alike, same_order},
+    torch::{Memory, TorchTeam, View},
+};
+
+/// Which elements were inside the grid before clamping: one bit each, in the memory order of `x`.
+#[pyclass(frozen, module = "nashquant._core")]
+pub(crate) struct Mask {
+    bits: Vec<u8>,
+    #[pyo3(get)]
+    shape: Vec<i64>,
+    #[pyo3(get)]
+    strides: Vec<i64>,
+}
+
+impl Mask {
+    fn of(x: &View<'_>) -> Self {
+        Self { bits: vec![0; kernels::mask_len(x.len)], shape: x.shape.to_vec(), strides: x.strides.to_vec() }
+    }
+
+    fn has_order_of(&self, x: &View<'_>) -> bool {
+        self.shape == x.shape && same_order(x.shape, x.strides, &self.strides)
+    }
+
+    fn check(&self, x: &View<'_>) -> PyResult<()> {
+        if self.has_order_of(x) {
+            return Ok(());
+        }
+        let (name, shape, strides) = (x.name, x.shape, x.strides);
+        Err(PyValueError::new_err(format!(
+            "{name} has shape {shape:?} and strides {strides:?}, but mask has {:?} and {:?}",
+            self.shape, self.strides
+        )))
+    }
+}
+
+#[pymethods]
+impl Mask {
+    #[getter]
+    fn nbytes(&self) -> usize {
+        self.bits.len()
+    }
+
+    fn fits(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self.has_order_of(&View::of("x", x)?))
+    }
+
+    fn unpack(&self, y: &Bound<'_, PyAny>) -> PyResult<()> {
+        let y = View::of("y", y)?;
+        self.check(&y)?;
+        kernels::unpack(&self.bits, Memory::default().write(&y)?).map_err(value_error)
+    }
+}
+
+#[pyfunction]
+#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax))]
+pub(crate) fn fake_quantize_per_tensor(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    scale: f64,
+    zero_point: i32,
+    qmin: i32,
+    qmax: i32,
+) -> PyResult<()> {
+    let (x, y, grid) = (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
+    check_alike(&x, &y)?;
+    let mut memory = Memory::default();
+    by_dtype!(x, T => {
+        let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
+        py.detach(|| kernels::per_tensor(Isa::best(), &TorchTeam, x, grid, y)).map_err(value_error)
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax))]
+pub(crate) fn fake_quantize_per_tensor_with_mask(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    scale: f64,
+    zero_point: i32,
+    qmin: i32,
+    qmax: i32,
+) -> PyResult<Mask> {
+    let (x, y, grid) = (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
+    check_alike(&x, &y)?;
+    let (mut memory, mut mask) = (Memory::default(), Mask::of(&x));
+    by_dtype!(x, T => {
+        let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
+        py.detach(|| kernels::per_tensor_with_mask(Isa::best(), &TorchTeam, x, grid, y, bits)).map_err(value_error)
+    })?;
+    Ok(mask)
+}
+
+#[pyfunction]
+#[pyo3(signature = (x, y, *, scale, zero_point, axis, qmin, qmax))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
+pub(crate) fn fake_quantize_per_channel(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    scale: &Bound<'_, PyAny>,
+    zero_point: &Bound<'_, PyAny>,
+    axis: i64,
+    qmin: i32,
+    qmax: i32,
+) -> PyResult<()> {
+    let (x, y) = (View::of("x", x)?, View::of("y", y)?);
+    let (scale, zero_point) = (View::of("scale", scale)?, View::of("zero_point", zero_point)?);
+    check_alike(&x, &y)?;
+    let (layout, mut memory) = (channels(&x, axis)?, Memory::default());
+    let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
+    by_dtype!(x, T => {
+        let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
+        py.detach(|| kernels::per_channel(Isa::best(), &TorchTeam, x, layout, grid, y)).map_err(value_error)
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (x, y, *, scale, zero_point, axis, qmin, qmax))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
+pub(crate) fn fake_quantize_per_channel_with_mask(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    scale: &Bound<'_, PyAny>,
+    zero_point: &Bound<'_, PyAny>,
+    axis: i64,
+    qmin: i32,
+    qmax: i32,
+) -> PyResult<Mask> {
+    let (x, y) = (View::of("x", x)?, View::of("y", y)?);
+    let (scale, zero_point) = (View::of("scale", scale)?, View::of("zero_point", zero_point)?);
+    check_alike(&x, &y)?;
+    let (layout, mut memory, mut mask) = (channels(&x, axis)?, Memory::default(), Mask::of(&x));
+    let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
+    by_dtype!(x, T => {
+        let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
+        py.detach(|| kernels::per_channel_with_mask(Isa::best(), &TorchTeam, x, layout, grid, y, bits))
+            .map_err(value_error)
+    })?;
+    Ok(mask)
+}
+
+#[pyfunction]
+pub(crate) fn fake_quantize_backward(
+    py: Python<'_>,
+    grad_y: &Bound<'_, PyAny>,
+    mask: &Bound<'_, Mask>,
+    grad_x: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let (grad_y, grad_x, mask) = (View::of("grad_y", grad_y)?, View::of("grad_x", grad_x)?, mask.get());
+    check_alike(&grad_y, &grad_x)?;
+    mask.check(&grad_y)?;
+    let mut memory = Memory::default();
+    by_dtype!(grad_y, T => {
+        let (grad_y, bits, grad_x) = (memory.read::<T>(&grad_y)?, &mask.bits, memory.write::<T>(&grad_x)?);
+        py.detach(|| kernels::backward(Isa::best(), &TorchTeam, grad_y, bits, grad_x)).map_err(value_error)
+    })
+}

@@ -1,0 +1,29 @@
+//! `nashquant._core`: marshals tensors, releases the GIL, calls the kernels, translates errors. No arithmetic.
+
+mod error;
+mod fake_quantize;
+mod observe;
+mod strides;
+mod torch;
+
+pub(crate) use error::by_dtype;
+use pyo3::prelude::*;
+
+#[pyfunction]
+fn is_dense(x: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let x = torch::View::of("x", x)?;
+    Ok(strides::is_dense(x.shape, x.strides))
+}
+
+#[pymodule(name = "_core")]
+mod core {
+    #[pymodule_export]
+    use super::{
+        fake_quantize::{
+            Mask, fake_quantize_backward, fake_quantize_per_channel, fake_quantize_per_channel_with_mask,
+            fake_quantize_per_tensor, fake_quantize_per_tensor_with_mask,
+        },
+        is_dense,
+        observe::{min_max_per_channel, min_max_per_tensor, mse_search_per_channel, mse_search_per_tensor},
+    };
+}
