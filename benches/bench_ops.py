@@ -49,12 +49,8 @@ def test_fake_quantize_per_tensor_backward(benchmark: Any, x: Tensor, who: str) 
     x.requires_grad_()
     grad_y = torch.randn_like(x)
     rivals = {
-        "nashquant": lambda: torch.autograd.grad(
-            ops.fake_quantize_per_tensor(x, 0.02, 0, QMIN, QMAX), x, grad_y
-        ),
-        "torch": lambda: torch.autograd.grad(
-            torch.fake_quantize_per_tensor_affine(x, 0.02, 0, QMIN, QMAX), x, grad_y
-        ),
+        "nashquant": lambda: torch.autograd.grad(ops.fake_quantize_per_tensor(x, 0.02, 0, QMIN, QMAX), x, grad_y),
+        "torch": lambda: torch.autograd.grad(torch.fake_quantize_per_tensor_affine(x, 0.02, 0, QMIN, QMAX), x, grad_y),
     }
     benchmark(rivals[who])
     torch.testing.assert_close(rivals["nashquant"](), rivals["torch"](), rtol=0, atol=0)

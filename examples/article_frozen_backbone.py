@@ -66,7 +66,7 @@ set_fake_quantize(qat_model.backbone, FakeQuantState.VALIDATION)
 set_fake_quantize(qat_model.head, FakeQuantState.QAT)
 
 backbone, head = state_of(qat_model.backbone), state_of(qat_model.head)
-optimizer = torch.optim.Adam((p for p in qat_model.parameters() if p.requires_grad), lr=1e-2)
+optimizer = torch.optim.Adam((p for p in qat_model.parameters() if p.requires_grad), lr=3e-2)
 losses = []
 for _ in range(20):
     loss = nn.functional.cross_entropy(qat_model(x), labels)

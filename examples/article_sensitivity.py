@@ -152,16 +152,21 @@ qat_model = prepare(
         default_qat_qconfig_setter,
     ),
 )
-qat_model.load_state_dict(calibration_model.state_dict())
+calibrated_alike = calibrated(
+    (
+        ModuleNameQconfigSetter(module_name_to_qconfig),
+        sensitive_op_calibration_8bit_weight_16bit_act_qconfig_setter(table1, ratio=0.2),
+        default_calibration_qconfig_setter,
+    )
+)
+qat_model.load_state_dict(calibrated_alike.state_dict())
 qat_model.train()
 set_fake_quantize(qat_model, FakeQuantState.QAT)
 optimizer = torch.optim.SGD(qat_model.parameters(), lr=0.05)
 with torch.no_grad():
     target = [torch.randn_like(output) for output in float_model(example_input)]
 for _ in range(5):
-    loss = sum(
-        nn.functional.mse_loss(output, t) for output, t in zip(qat_model(example_input), target, strict=True)
-    )
+    loss = sum(nn.functional.mse_loss(output, t) for output, t in zip(qat_model(example_input), target, strict=True))
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

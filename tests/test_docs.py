@@ -19,8 +19,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 # Importing horizon is what changes the process; `python -m` runs __main__.
 NOT_FOR_IMPORT = {"nashquant.compat.horizon", "nashquant.__main__"}
 MODULES = sorted(
-    {"nashquant"}
-    | {found.name for found in pkgutil.walk_packages(nashquant.__path__, "nashquant.")} - NOT_FOR_IMPORT
+    {"nashquant"} | {found.name for found in pkgutil.walk_packages(nashquant.__path__, "nashquant.")} - NOT_FOR_IMPORT
 )
 
 
@@ -39,9 +38,7 @@ def test_the_pages_have_code_to_run() -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_in_the_docstrings_hold(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_in_the_docstrings_hold(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.failed == 0

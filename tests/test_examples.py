@@ -62,9 +62,7 @@ def test_the_vendors_script_runs_unmodified(name: str, tmp_path: Path) -> None:
 def test_the_add_keeps_its_fixed_scales(example: Any) -> None:
     left = example("article_add_fixed_scale.py")
     model, output, calib_out = left["calib_model"], left["output"], left["calib_out"]
-    scales = {
-        name: model.get_submodule(name).activation_post_process.scale.tolist() for name in out_dtypes(model)
-    }
+    scales = {name: model.get_submodule(name).activation_post_process.scale.tolist() for name in out_dtypes(model)}
     assert scales == {"quant_x": [0.03125], "quant_y": [0.03125], "_generated_add_0": [0.0625]}
     assert set(out_dtypes(model).values()) == {"qint16"}
     steps = calib_out / 0.0625
@@ -87,9 +85,7 @@ def test_one_linear_layer_gets_int16_weights(example: Any, tmp_path: Path) -> No
         "relu": "qint16",
         "linear2": "qint16",
     }
-    weights = {
-        f"linear{i}": str(model.get_submodule(f"linear{i}").weight_fake_quant.dtype) for i in (1, 2, 3)
-    }
+    weights = {f"linear{i}": str(model.get_submodule(f"linear{i}").weight_fake_quant.dtype) for i in (1, 2, 3)}
     assert weights == {"linear1": "qint8", "linear2": "qint16", "linear3": "qint8"}
     assert 0 < (calib_out - output).abs().max() < 0.05 * output.abs().max()
     assert "qint16 weight!!!" in (tmp_path / "model_check_result.txt").read_text()

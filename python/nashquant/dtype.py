@@ -22,12 +22,12 @@ class QuantDType:
     @property
     def qmin(self) -> int:
         """The least integer the type holds."""
-        return -(2 ** (self.bits - 1))
+        return -(1 << (self.bits - 1))
 
     @property
     def qmax(self) -> int:
         """The greatest integer the type holds."""
-        return 2 ** (self.bits - 1) - 1
+        return (1 << (self.bits - 1)) - 1
 
     def __repr__(self) -> str:
         return self.name

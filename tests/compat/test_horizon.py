@@ -77,15 +77,13 @@ def test_a_script_runs_as_if_python_had_started_it(tmp_path: Path) -> None:
         "print(__name__, sys.argv, __file__, HERE, qint16)\n"
     )
     done = run("-m", "nashquant.compat.horizon", "scripts/script.py", "a", "-b", cwd=tmp_path)
-    assert done.stdout.strip() == (
-        "__main__ ['scripts/script.py', 'a', '-b'] scripts/script.py beside qint16"
-    ), done.stderr
+    assert done.stdout.strip() == ("__main__ ['scripts/script.py', 'a', '-b'] scripts/script.py beside qint16"), (
+        done.stderr
+    )
 
 
 def test_a_script_that_also_opts_in_runs_too(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(
-        "import nashquant.compat.horizon\nimport horizon_plugin_pytorch\nprint('ran')"
-    )
+    (tmp_path / "script.py").write_text("import nashquant.compat.horizon\nimport horizon_plugin_pytorch\nprint('ran')")
     done = run("-m", "nashquant.compat.horizon", "script.py", cwd=tmp_path)
     assert done.stdout.strip() == "ran", done.stderr
 

@@ -47,16 +47,12 @@ def install() -> None:
 class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds `horizon_plugin_pytorch.*`, when first asked for, as the nashquant module of the same path."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if name != _VENDOR and not name.startswith(_VENDOR + "."):
             return None
         ours = _OURS + name.removeprefix(_VENDOR)
         if importlib.util.find_spec(ours) is None:
-            raise ModuleNotFoundError(
-                f"nashquant has no module {ours!r} yet (asked for as {name!r})", name=name
-            )
+            raise ModuleNotFoundError(f"nashquant has no module {ours!r} yet (asked for as {name!r})", name=name)
         return ModuleSpec(name, self)
 
     def create_module(self, spec: ModuleSpec) -> None:

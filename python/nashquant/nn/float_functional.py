@@ -37,50 +37,50 @@ class FloatFunctional(nn.Module):
         """
         raise TypeError("FloatFunctional is not called; call one of its methods, e.g. .add(x, y)")
 
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
+    def add(self, x: Tensor, y: Tensor) -> Any:
         """`x + y`."""
         return self.run(torch.add, x, y)
 
-    def add_scalar(self, x: Tensor, y: float) -> Tensor:
+    def add_scalar(self, x: Tensor, y: float) -> Any:
         """`x + y` for a number `y`."""
         return self.run(torch.add, x, y)
 
-    def add_relu(self, x: Tensor, y: Tensor) -> Tensor:
+    def add_relu(self, x: Tensor, y: Tensor) -> Any:
         """`relu(x + y)`."""
         return self.run(add_relu, x, y)
 
-    def sub(self, x: Tensor, y: Tensor) -> Tensor:
+    def sub(self, x: Tensor, y: Tensor) -> Any:
         """`x - y`."""
         return self.run(torch.sub, x, y)
 
-    def mul(self, x: Tensor, y: Tensor) -> Tensor:
+    def mul(self, x: Tensor, y: Tensor) -> Any:
         """`x * y`."""
         return self.run(torch.mul, x, y)
 
-    def mul_scalar(self, x: Tensor, y: float) -> Tensor:
+    def mul_scalar(self, x: Tensor, y: float) -> Any:
         """`x * y` for a number `y`."""
         return self.run(torch.mul, x, y)
 
-    def div(self, x: Tensor, y: Tensor) -> Tensor:
+    def div(self, x: Tensor, y: Tensor) -> Any:
         """`x / y`."""
         return self.run(torch.div, x, y)
 
-    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+    def matmul(self, x: Tensor, y: Tensor) -> Any:
         """`x @ y`."""
         return self.run(torch.matmul, x, y)
 
-    def cat(self, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    def cat(self, tensors: Sequence[Tensor], dim: int = 0) -> Any:
         """The tensors one after another along `dim`."""
         return self.run(torch.cat, tensors, dim=dim)
 
-    def stack(self, tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    def stack(self, tensors: Sequence[Tensor], dim: int = 0) -> Any:
         """The tensors side by side along a new `dim`."""
         return self.run(torch.stack, tensors, dim=dim)
 
-    def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """`torch.mean(x, ...)`."""
         return self.run(torch.mean, x, *args, **kwargs)
 
-    def sum(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def sum(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         """`torch.sum(x, ...)`."""
         return self.run(torch.sum, x, *args, **kwargs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ..quantization.qconfig import QConfig
+    from nashquant.quantization.qconfig import QConfig
 
 __all__ = ["DeQuantStub", "QuantStub"]
 

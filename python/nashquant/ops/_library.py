@@ -1,15 +1,12 @@
 """Fake quantize as `torch.library` operators, so that one quantizer is one node of an exported graph.
 
-    nashquant::fake_quantize_per_tensor(Tensor x, float scale, int zero_point, int qmin, int qmax) -> Tensor
-    nashquant::fake_quantize_per_tensor.tensor(Tensor x, Tensor scale, ...)      the scale as a buffer of one value
-    nashquant::fake_quantize_per_channel(Tensor x, Tensor scale, Tensor zero_point, int axis, int qmin, int qmax)
-
-They compute what the reference computes, on any device, and have no gradient: training goes through the functions
-of `nashquant.ops`, which come here only under `torch.export`. `torch.ops.nashquant.fake_quantize_per_tensor` takes
-either scale.
+They compute what the reference computes, on any device, and have no gradient: training goes through the
+functions of `nashquant.ops`, which come here only under `torch.export`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -30,26 +27,21 @@ def _like_x(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x)
 
 
-_OPERATORS = (
-    ("fake_quantize_per_tensor", "Tensor x, float scale, int zero_point, int qmin, int qmax", _per_tensor),
-    ("fake_quantize_per_tensor.tensor", "Tensor x, Tensor scale, int zero_point, int qmin, int qmax", _per_tensor),
-    (
-        "fake_quantize_per_channel",
-        "Tensor x, Tensor scale, Tensor zero_point, int axis, int qmin, int qmax",
-        _per_channel,
+# `torch.ops.nashquant.fake_quantize_per_tensor` is the first two: a scale is a number or a buffer of one.
+_OPERATORS: dict[str, Callable[..., Tensor]] = {
+    "fake_quantize_per_tensor(Tensor x, float scale, int zero_point, int qmin, int qmax)": _per_tensor,
+    "fake_quantize_per_tensor.tensor(Tensor x, Tensor scale, int zero_point, int qmin, int qmax)": (_per_tensor),
+    "fake_quantize_per_channel(Tensor x, Tensor scale, Tensor zero_point, int axis, int qmin, int qmax)": (
+        _per_channel
     ),
-)
+}
 
 # Importing this module again, in the same process, finds them there.
 if not hasattr(torch.ops.nashquant, "fake_quantize_per_channel"):
-    for _name, _arguments, _implementation in _OPERATORS:
-        torch.library.define(f"nashquant::{_name}", f"({_arguments}) -> Tensor")
-        # One implementation for every device. Not `CompositeImplicitAutograd`: torch.export would take the node
-        # apart into round, clamp and mul.
+    for _signature, _implementation in _OPERATORS.items():
+        _name, _, _arguments = _signature.partition("(")
+        torch.library.define(f"nashquant::{_name}", f"({_arguments} -> Tensor")
+        # One implementation for every device. `CompositeImplicitAutograd` would have torch.export take the
+        # node apart into round, clamp and mul.
         torch.library.impl(f"nashquant::{_name}", "CompositeExplicitAutograd", _implementation)
         torch.library.register_fake(f"nashquant::{_name}", _like_x)
-
-PER_TENSOR = torch.ops.nashquant.fake_quantize_per_tensor.default
-PER_TENSOR_OF_BUFFER = torch.ops.nashquant.fake_quantize_per_tensor.tensor
-PER_CHANNEL = torch.ops.nashquant.fake_quantize_per_channel.default
-FAKE_QUANTIZE = frozenset({PER_TENSOR, PER_TENSOR_OF_BUFFER, PER_CHANNEL})

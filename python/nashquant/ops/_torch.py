@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import _check
+
 _EPSILON = 2.0**-23
 
 
@@ -51,14 +53,21 @@ def fake_quantize_backward(grad_y: Tensor, inside: Tensor) -> Tensor:
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value, f32; NaN in both where `x` has one. Never -0.0."""
+    _check.observed(x)
     low, high = torch.aminmax(x)
     return low.float() + 0.0, high.float() + 0.0
 
 
 def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """As `min_max_per_tensor`, for each index of `axis`: two tensors `[C]`."""
-    low, high = torch.aminmax(x.movedim(axis, 0).flatten(1) if x.dim() > 1 else x.unsqueeze(1), dim=1)
+    _check.observed(x, axis)
+    low, high = torch.aminmax(_rows(x, axis), dim=1)
     return low.float() + 0.0, high.float() + 0.0
+
+
+def _rows(x: Tensor, axis: int) -> Tensor:
+    """One row for each index of `axis`."""
+    return x.movedim(axis, 0).reshape(x.shape[axis], -1)
 
 
 def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:
@@ -72,10 +81,12 @@ def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: i
     The error of one element is f32, their sum f64. A channel whose `max_abs * 100` is
     not finite gives its `max_abs`: NaN or infinity tells that it has one.
     """
-    rows = x.movedim(axis, 0).flatten(1).float() if x.dim() > 1 else x.unsqueeze(1).float()
+    _check.observed(x, axis)
+    _check.search(qmin, qmax, stride)
+    rows = _rows(x, axis).float()
     max_abs = rows.abs().amax(1)
-    best = torch.full_like(max_abs, torch.inf, dtype=torch.float64)
-    winner = max_abs
+    winner, best = max_abs, torch.full_like(max_abs, torch.inf, dtype=torch.float64)
+    zeros = torch.zeros_like(max_abs, dtype=torch.int32)
     for i in sorted({*range(1, 101, stride), 100}):
         threshold = max_abs * i / 100
         scale = (threshold / ((qmax - qmin) / 2)).clamp(min=_EPSILON)

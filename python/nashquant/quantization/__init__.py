@@ -1,7 +1,8 @@
 """The vendor-shaped face: quantizers, how they are configured, and `prepare`."""
 
-from ..dtype import qint4, qint8, qint16
-from ..nn.stubs import DeQuantStub, QuantStub
+from nashquant.dtype import qint4, qint8, qint16
+from nashquant.nn.stubs import DeQuantStub, QuantStub
+
 from .fake_quantize import CalibrationWarning, FakeQuantize, FakeQuantState, set_fake_quantize
 from .observer import HistogramObserver
 from .prepare import (

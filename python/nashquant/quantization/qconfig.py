@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from ..dtype import QuantDType, qint8
+from nashquant.dtype import QuantDType, qint8
+
 from .fake_quantize import FakeQuantize, FakeQuantizeSpec
 from .observer import FixedScaleObserver, HistogramObserver, MinMaxObserver, MSEObserver, ObserverBase
 

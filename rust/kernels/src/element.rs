@@ -3,7 +3,9 @@
 use std::ops::{Add, Mul, Sub};
 
 /// What arithmetic runs in: f32, or f64 for f64 tensors.
-pub trait Wide: Copy + PartialOrd + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+pub trait Wide:
+    Copy + PartialOrd + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self>
+{
     /// 1.5 · 2^(mantissa bits): adding it leaves no room for a fraction.
     const ROUNDER: Self;
     /// One.

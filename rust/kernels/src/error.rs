@@ -64,7 +64,9 @@ impl fmt::Display for Error {
                 "scale{} is {scale:?}, but must be positive and finite, and so must 1 / scale",
                 at(channel)
             ),
-            Self::EmptyRange { qmin, qmax } => write!(f, "qmin is {qmin} and qmax {qmax}, but qmin must be less"),
+            Self::EmptyRange { qmin, qmax } => {
+                write!(f, "qmin is {qmin} and qmax {qmax}, but qmin must be less")
+            }
             Self::ZeroPoint { channel, zero_point, qmin, qmax } => write!(
                 f,
                 "zero_point{} is {zero_point}, but must lie between qmin {qmin} and qmax {qmax}",

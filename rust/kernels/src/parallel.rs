@@ -22,7 +22,11 @@ impl Team for Serial {
 pub(crate) const BLOCK: usize = 32 * 1024;
 
 /// Does `work` on every job, each of which may own a `&mut` piece of the output.
-pub(crate) fn share<J: Send>(team: &dyn Team, jobs: impl ExactSizeIterator<Item = J>, work: impl Fn(J) + Sync) {
+pub(crate) fn share<J: Send>(
+    team: &dyn Team,
+    jobs: impl ExactSizeIterator<Item = J>,
+    work: impl Fn(J) + Sync,
+) {
     if jobs.len() < 2 {
         return jobs.for_each(work);
     }

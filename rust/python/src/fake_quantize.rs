@@ -73,7 +73,8 @@ pub(crate) fn fake_quantize_per_tensor(
     qmin: i32,
     qmax: i32,
 ) -> PyResult<()> {
-    let (x, y, grid) = (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
+    let (x, y, grid) =
+        (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
     check_alike(&x, &y)?;
     let mut memory = Memory::default();
     by_dtype!(x, T => {
@@ -93,7 +94,8 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
     qmin: i32,
     qmax: i32,
 ) -> PyResult<Mask> {
-    let (x, y, grid) = (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
+    let (x, y, grid) =
+        (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
     check_alike(&x, &y)?;
     let (mut memory, mut mask) = (Memory::default(), Mask::of(&x));
     by_dtype!(x, T => {

@@ -1,7 +1,7 @@
 //! `min_max_*` and `mse_search_*`: carries, checks and calls.
 
 use nashquant_kernels::{Isa, observe as kernels};
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
     by_dtype,
@@ -43,9 +43,9 @@ pub(crate) fn mse_search_per_tensor(
     x: &Bound<'_, PyAny>,
     qmin: i32,
     qmax: i32,
-    stride: usize,
+    stride: i64,
 ) -> PyResult<f32> {
-    let (x, mut memory) = (View::of("x", x)?, Memory::default());
+    let (x, mut memory, stride) = (View::of("x", x)?, Memory::default(), check_stride(stride)?);
     by_dtype!(x, T => {
         let x = memory.read::<T>(&x)?;
         py.detach(|| kernels::mse_search_per_tensor(Isa::best(), &TorchTeam, x, qmin, qmax, stride))
@@ -62,9 +62,10 @@ pub(crate) fn mse_search_per_channel(
     axis: i64,
     qmin: i32,
     qmax: i32,
-    stride: usize,
+    stride: i64,
 ) -> PyResult<()> {
-    let (x, threshold) = (View::of("x", x)?, View::of("threshold", threshold)?);
+    let (x, threshold, stride) =
+        (View::of("x", x)?, View::of("threshold", threshold)?, check_stride(stride)?);
     let (layout, mut memory) = (channels(&x, axis)?, Memory::default());
     by_dtype!(x, T => {
         let (x, threshold) = (memory.read::<T>(&x)?, memory.write(&threshold)?);
@@ -73,4 +74,9 @@ pub(crate) fn mse_search_per_channel(
         })
         .map_err(value_error)
     })
+}
+
+fn check_stride(stride: i64) -> PyResult<usize> {
+    let message = || PyValueError::new_err(format!("stride is {stride}, but must be at least 1"));
+    usize::try_from(stride).map_err(|_| message())
 }

@@ -49,7 +49,9 @@ pub(crate) fn channels(x: &View<'_>, axis: i64) -> PyResult<Layout> {
     }
     let channels = x.shape[position as usize] as usize;
     let inner = match channels {
-        0 => return Ok(Layout { outer: 1, channels: 0, inner: 1 }),
+        0 => {
+            return Ok(Layout { outer: 1, channels: 0, inner: 1 });
+        }
         1 => x.len,
         _ => x.strides[position as usize] as usize,
     };

@@ -66,7 +66,9 @@ fn torch(py: Python<'_>) -> PyResult<&'static Torch> {
         let tensor = py.import("torch")?.getattr("Tensor")?.cast_into::<PyType>()?;
         let capsule = tensor
             .getattr("__dlpack_c_exchange_api__")
-            .map_err(|_| PyImportError::new_err("torch has no DLPack C exchange API; nashquant needs torch 2.10"))?
+            .map_err(|_| {
+                PyImportError::new_err("torch has no DLPack C exchange API; nashquant needs torch 2.10")
+            })?
             .cast_into::<PyCapsule>()?;
         let api = capsule.pointer_checked(Some(c"dlpack_exchange_api"))?.cast::<DlPackExchangeApi>();
         // SAFETY: a capsule of this name points to a DLPackExchangeAPI that lives as long as the process; its header
@@ -77,8 +79,9 @@ fn torch(py: Python<'_>) -> PyResult<&'static Torch> {
             return Err(PyImportError::new_err(message));
         }
         // SAFETY: the major version is ours, so the struct is as declared above.
-        let describe = unsafe { (*api.as_ptr()).dltensor_from_py_object }
-            .ok_or_else(|| PyImportError::new_err("torch's DLPack C exchange API cannot describe a tensor"))?;
+        let describe = unsafe { (*api.as_ptr()).dltensor_from_py_object }.ok_or_else(|| {
+            PyImportError::new_err("torch's DLPack C exchange API cannot describe a tensor")
+        })?;
         Ok(Torch { tensor: tensor.unbind(), describe })
     })
 }
@@ -115,31 +118,39 @@ impl DType {
 /// Size, alignment and validity of every bit pattern must agree.
 pub(crate) unsafe trait Native: Copy {
     const DTYPE: DType;
+    /// As torch calls it.
+    const NAME: &'static str;
 }
 
 // SAFETY: the same IEEE type.
 unsafe impl Native for f32 {
     const DTYPE: DType = DType::F32;
+    const NAME: &'static str = "torch.float32";
 }
 // SAFETY: the same IEEE type.
 unsafe impl Native for f64 {
     const DTYPE: DType = DType::F64;
+    const NAME: &'static str = "torch.float64";
 }
 // SAFETY: a transparent u16.
 unsafe impl Native for Bf16 {
     const DTYPE: DType = DType::Bf16;
+    const NAME: &'static str = "torch.bfloat16";
 }
 // SAFETY: a transparent u16.
 unsafe impl Native for F16 {
     const DTYPE: DType = DType::F16;
+    const NAME: &'static str = "torch.float16";
 }
 // SAFETY: the same integer type.
 unsafe impl Native for i32 {
     const DTYPE: DType = DType::I32;
+    const NAME: &'static str = "torch.int32";
 }
 // SAFETY: torch keeps a bool in a byte; a u8 may hold whatever is in it.
 unsafe impl Native for u8 {
     const DTYPE: DType = DType::Bool;
+    const NAME: &'static str = "torch.bool";
 }
 
 /// A tensor as Python gave it, described but not yet read.
@@ -177,7 +188,8 @@ impl<'a> View<'a> {
         // SAFETY: DLPack promises `ndim` sizes and strides; they belong to the tensor, which `object` keeps alive.
         let (shape, strides) = unsafe { (integers(raw.shape, ndim), integers(raw.strides, ndim)) };
         let len = shape.iter().try_fold(1_usize, |n, &size| n.checked_mul(usize::try_from(size).ok()?));
-        let len = len.ok_or_else(|| PyValueError::new_err(format!("{name} has impossible shape {shape:?}")))?;
+        let len =
+            len.ok_or_else(|| PyValueError::new_err(format!("{name} has impossible shape {shape:?}")))?;
         if raw.data.is_null() && len > 0 {
             let message = format!("{name} has {len} elements but no memory (a fake or meta tensor?)");
             return Err(PyValueError::new_err(message));
@@ -193,8 +205,7 @@ impl<'a> View<'a> {
 
     fn pointer<T: Native>(&self) -> PyResult<*mut T> {
         if self.dtype != T::DTYPE {
-            let expected = format!("{:?}", T::DTYPE).to_lowercase();
-            let message = format!("{} has dtype {}, but must be {expected}", self.name, self.dtype_name());
+            let message = format!("{} has dtype {}, but must be {}", self.name, self.dtype_name(), T::NAME);
             return Err(PyTypeError::new_err(message));
         }
         if !crate::strides::is_dense(self.shape, self.strides) {
@@ -206,7 +217,8 @@ impl<'a> View<'a> {
             return Ok(std::ptr::NonNull::dangling().as_ptr());
         }
         if !self.data.cast::<T>().is_aligned() {
-            let message = format!("{} starts at an address that is no multiple of {}", self.name, align_of::<T>());
+            let message =
+                format!("{} starts at an address that is no multiple of {}", self.name, align_of::<T>());
             return Err(PyValueError::new_err(message));
         }
         Ok(self.data.cast())
@@ -287,7 +299,9 @@ unsafe extern "C" fn run_jobs(begin: i64, end: i64, context: *mut c_void) {
 
 impl Team for TorchTeam {
     fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
-        let Some(parallel_for) = parallel_for() else { return Serial.run(jobs, job) };
+        let Some(parallel_for) = parallel_for() else {
+            return Serial.run(jobs, job);
+        };
         let context = Context { job, panicked: AtomicBool::new(false) };
         let pointer = (&raw const context).cast_mut().cast();
         // SAFETY: `torch_parallel_for` has this signature (torch/csrc/stable/c/shim.h) and returns after all jobs.
@@ -302,7 +316,8 @@ fn parallel_for() -> Option<ParallelFor> {
     *FOUND.get_or_init(|| {
         #[cfg(unix)]
         {
-            let library = if cfg!(target_os = "macos") { c"@rpath/libtorch_cpu.dylib" } else { c"libtorch_cpu.so" };
+            let library =
+                if cfg!(target_os = "macos") { c"@rpath/libtorch_cpu.dylib" } else { c"libtorch_cpu.so" };
             // SAFETY: RTLD_NOLOAD runs no code: it only finds a library that is loaded already.
             let library = unsafe { libc::dlopen(library.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
             if library.is_null() {

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...quantization.fake_quantize import FakeQuantize
+from nashquant.quantization.fake_quantize import FakeQuantize
 
 __all__ = ["Quantized", "QuantizedOutput", "is_in_region", "mark_region"]
 
@@ -16,9 +16,10 @@ own_business = torch._C.DisableTorchFunction
 
 
 def mark_region(x: Any) -> Any:
-    """Remembers that `x` (a tensor, or tensors in a tuple or list) lies between QuantStub and DeQuantStub."""
+    """Remembers that the float tensors in `x` (a tensor, a tuple, a list) lie between QuantStub and DeQuantStub."""
     if isinstance(x, Tensor):
-        x.in_quantized_region = True  # type: ignore[attr-defined]
+        if x.is_floating_point():
+            x.in_quantized_region = True  # type: ignore[attr-defined]
     elif isinstance(x, (tuple, list)):
         for item in x:
             mark_region(item)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ...quantization.fake_quantize import FakeQuantize
-from .. import float_functional
+from nashquant.nn import float_functional
+from nashquant.quantization.fake_quantize import FakeQuantize
+
 from ._quantized import Quantized, mark_region, own_business
 
 __all__ = ["FloatFunctional", "Resample"]

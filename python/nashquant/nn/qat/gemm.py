@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...quantization.fake_quantize import FakeQuantize
+from nashquant.quantization.fake_quantize import FakeQuantize
+
 from ._quantized import Quantized, own_business
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Linear"]
@@ -15,16 +19,21 @@ class _Gemm(Quantized):
     weight: Tensor
     weight_fake_quant: FakeQuantize | None
 
-    @property
     def quantized_weight(self) -> Tensor:
         """The weight on its grid; the float weight where it has no quantizer."""
-        return self.weight if self.weight_fake_quant is None else self.weight_fake_quant(self.weight)
+        if self.weight_fake_quant is None:
+            return self.weight
+        weight: Tensor = self.weight_fake_quant(self.weight)
+        return weight
 
 
 class _Conv(_Gemm):
-    def forward(self, x: Tensor) -> Tensor:
+    bias: Tensor | None
+    _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+    def forward(self, x: Tensor) -> Any:
         with own_business():
-            return self.finish(self._conv_forward(x, self.quantized_weight, self.bias))
+            return self.finish(self._conv_forward(x, self.quantized_weight(), self.bias))
 
 
 class Conv1d(_Conv, nn.Conv1d):
@@ -42,29 +51,21 @@ class Conv3d(_Conv, nn.Conv3d):
 class ConvTranspose2d(_Gemm, nn.ConvTranspose2d):
     """nn.ConvTranspose2d with quantizers."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Any:
         """Gives the transposed convolution of `x` (n, c, h, w)."""
+        own: Any = self  # torch's annotations of these attributes don't fit its own functions
         with own_business():
-            output_padding = self._output_padding(
-                x, output_size, self.stride, self.padding, self.kernel_size, 2, self.dilation
+            output_padding = own._output_padding(
+                x, output_size, own.stride, own.padding, own.kernel_size, 2, own.dilation
             )
-            y = F.conv_transpose2d(
-                x,
-                self.quantized_weight,
-                self.bias,
-                self.stride,
-                self.padding,
-                output_padding,
-                self.groups,
-                self.dilation,
-            )
-            return self.finish(y)
+            weight, rest = self.quantized_weight(), (own.stride, own.padding, output_padding, own.groups, own.dilation)
+            return self.finish(F.conv_transpose2d(x, weight, self.bias, *rest))
 
 
 class Linear(_Gemm, nn.Linear):
     """nn.Linear with quantizers."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         """Gives `x @ weight.T + bias` for `x` (..., in_features)."""
         with own_business():
-            return self.finish(F.linear(x, self.quantized_weight, self.bias))
+            return self.finish(F.linear(x, self.quantized_weight(), self.bias))

@@ -7,6 +7,11 @@ from torch import nn
 from ._quantized import QuantizedOutput
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -16,11 +21,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
-    "CELU",
-    "ELU",
     "Embedding",
-    "GELU",
-    "GLU",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -37,7 +38,6 @@ __all__ = [
     "RMSNorm",
     "ReLU",
     "ReLU6",
-    "SELU",
     "SiLU",
     "Sigmoid",
     "Softmax",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import stubs
+from nashquant.nn import stubs
+
 from ._quantized import Quantized, own_business
 
 __all__ = ["DeQuantStub", "QuantStub"]
@@ -33,4 +34,7 @@ class DeQuantStub(stubs.DeQuantStub):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gives `x`, no longer marked as quantized."""
-        return x if torch.compiler.is_compiling() else x.view_as(x)
+        if torch.compiler.is_compiling():
+            return x
+        with own_business():  # the mark would travel to the view
+            return x.view_as(x)

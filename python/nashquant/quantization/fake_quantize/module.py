@@ -64,9 +64,7 @@ class FakeQuantize(ExactBuffers):
     ) -> None:
         super().__init__()
         if not (isinstance(observer, type) and issubclass(observer, ObserverBase)):
-            raise TypeError(
-                f"observer is {observer!r}, expected a class from nashquant.quantization.observer"
-            )
+            raise TypeError(f"observer is {observer!r}, expected a class from nashquant.quantization.observer")
         chooser = observer(channel_len=channel_len, **observer_kwargs)
         device = chooser.min_val.device
         self.dtype, self.qscheme, self.ch_axis = chooser.dtype, chooser.qscheme, chooser.ch_axis
@@ -201,9 +199,7 @@ class FakeQuantize(ExactBuffers):
         value = check_scale(scale)
         check_zero_point(zero_point)
         if value.numel() not in (1, self.scale.numel()):
-            raise ValueError(
-                f"scale has {value.numel()} values, expected {self.scale.numel()} ({self.where})"
-            )
+            raise ValueError(f"scale has {value.numel()} values, expected {self.scale.numel()} ({self.where})")
         observer = self.activation_post_process
         self.scale.copy_(value)
         if isinstance(observer, FixedScaleObserver):
@@ -239,9 +235,7 @@ class FakeQuantize(ExactBuffers):
                 return
             if isinstance(self.activation_post_process, FixedScaleObserver):
                 if not torch.equal(loaded.reshape(-1).to(self.scale), self.scale):
-                    self._notices.say_once(
-                        "fixed", fixed_scale_kept(where, shortened(loaded), shortened(self.scale))
-                    )
+                    self._notices.say_once("fixed", fixed_scale_kept(where, shortened(loaded), shortened(self.scale)))
                 state_dict = {**state_dict, key: self.scale.clone()}
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._observes = bool(self.observer_enabled.item())

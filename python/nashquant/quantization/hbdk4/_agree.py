@@ -1,8 +1,7 @@
-"""Whether ONNX Runtime computes from the file what the prepared model computes, told in quantization steps."""
+"""Whether ONNX Runtime computes from the file what the model computes, told in quantization steps."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,25 +15,40 @@ if TYPE_CHECKING:
 
     from ._calls import Call
 
-# What moves values about and leaves them as they are: an output behind these is still on its quantizer's grid.
-_MOVES = {"Cast", "Concat", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+# What moves values and does not change them: an output behind these is still on its quantizer's grid.
+_MOVES = {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
 class Agreement:
     """How far ONNX Runtime was from the prepared model on the example inputs.
 
-    Some difference is normal. QuantizeLinear divides by the scale where the model multiplies by its reciprocal, and
-    convolutions add in another order; either can carry a value that lies between two steps to the other one, and
-    the layers behind it carry that on. The steps of int16 are fine, so there it happens more often.
+    Some difference is normal. QuantizeLinear divides by the scale where the model multiplies by its
+    reciprocal, and convolutions add in another order; either can carry a value that lies between two steps to
+    the other one, and the layers behind carry that on. The steps of int16 are fine: there it happens more.
 
     Attributes:
-        steps: by name, each quantizer of an activation and each output of the model: the largest difference, in
-            steps of its quantizer; for an output that comes from none (high precision) in int8 steps of its own
-            range, `max|y| / 127.5`.
+        steps: by name, each quantizer of an activation and each output of the model: the largest difference,
+            in steps of its quantizer; for an output that comes from none (high precision) in int8 steps of
+            its own range, `max|y| / 127.5`.
+        beyond: those that differ by more than about 1 % of their range, in the order they run.
     """
 
     steps: Mapping[str, float]
+    beyond: tuple[str, ...]
+
+    @classmethod
+    def of(cls, points: Sequence[Probe], given: Sequence[Tensor]) -> Agreement:
+        """The differences between `given` and what the model has at `points`."""
+        steps: dict[str, float] = {}
+        beyond = []
+        for point, y in zip(points, given, strict=True):
+            difference = (y.double() - point.y.detach().cpu().double()).abs() / point.step.cpu().double()
+            largest = float(difference.max()) if difference.numel() else 0.0
+            steps[point.name] = max(largest, steps.get(point.name, 0.0))
+            if not largest <= point.allowed:
+                beyond.append(point.name)
+        return cls(steps, tuple(dict.fromkeys(beyond)))
 
     @property
     def worst(self) -> tuple[str, float]:
@@ -80,32 +94,9 @@ def probes(graph: ir.Graph, calls: Mapping[ir.Node, Call], outputs: Sequence[Ten
     return found
 
 
-def compare(file: Path, points: Sequence[Probe], inputs: Mapping[str, Tensor]) -> Agreement:
-    """Runs `file` in ONNX Runtime, unoptimized, and measures at `points`, which are outputs of it.
-
-    Warns:
-        UserWarning: something differs by more than about 1 % of its range.
-    """
-    steps: dict[str, float] = {}
-    beyond: dict[str, float] = {}
-    for point, y in zip(points, _run(file, [point.value for point in points], inputs), strict=True):
-        difference = (y.double() - point.y.detach().cpu().double()).abs() / point.step.cpu().double()
-        largest = float(difference.max()) if difference.numel() else 0.0
-        steps[point.name] = max(largest, steps.get(point.name, 0.0))
-        if not largest <= point.allowed:
-            beyond.setdefault(point.name, largest)
-    if beyond:
-        name, largest = next(iter(beyond.items()))
-        warnings.warn(
-            f"ONNX Runtime and the prepared model part at {name!r}, by {largest:.1f} steps, on the example inputs "
-            f"({len(beyond)} of {len(steps)} places compared differ by more than 1 % of their range)",
-            stacklevel=4,
-        )
-    return Agreement(steps)
-
-
-def _run(file: Path, names: Sequence[str], inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    import onnxruntime
+def run(file: Path, names: Sequence[str], inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """What ONNX Runtime computes for the outputs called `names`, each node as it is written in `file`."""
+    import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -123,9 +114,8 @@ def _sources(value: ir.Value) -> Iterable[ir.Node]:
     if node.op_type not in _MOVES:
         yield node
         return
-    for source in node.inputs if node.op_type == "Concat" else node.inputs[:1]:
-        if source is not None:
-            yield from _sources(source)
+    if node.inputs[0] is not None:
+        yield from _sources(node.inputs[0])
 
 
 def _allowed(call: Call) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +14,14 @@ import onnx_ir as ir
 from torch import Tensor, nn
 
 from nashquant import __version__
-from ._agree import Agreement, compare, probes
+
+from ._agree import Agreement, probes, run
 from ._calls import Call, record_calls
 from ._convert import capture, convert
 from ._exported import ExportedModel
 from ._faces import Face
-from ._graph import find_calls, name_nodes, name_values, store_quantized
+from ._names import name_axes, name_nodes, name_values
+from ._stored import find_calls, store_quantized
 from ._write import check, staged, write, write_probe
 
 
@@ -36,31 +40,54 @@ class Built:
         self.model.metadata_props["nashquant.march"] = march
 
 
-def build(model: nn.Module, tensors: Sequence[Tensor], shapes: Any, faces: tuple[Face, Face]) -> Built:
+def build(model: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[Any], faces: tuple[Face, Face]) -> Built:
     """The ONNX graph of `model`, which takes `tensors`."""
     inputs, outputs = faces
-    program = convert(capture(model, tensors, shapes))
-    graph = program.model.graph
-    calls = find_calls(graph, record_calls(program.exported_program, tensors))
-    store_quantized(program.model, calls)
+    converted, program = convert(capture(model, tensors, (tuple(shapes),)))
+    graph = converted.graph
+    calls = find_calls(graph, record_calls(program, tensors))
+    store_quantized(converted, calls)
     calls = {node: call for node, call in calls.items() if node.graph is graph}  # the others led nowhere
     name_values(graph, inputs.names, outputs.names)
     name_nodes(graph)
+    name_axes(graph, shapes)
     for value, desc in zip([*graph.inputs, *graph.outputs], [*inputs.descs, *outputs.descs], strict=True):
         value.doc_string = desc or None
-    return Built(program.model, calls, dict(zip(inputs.names, tensors, strict=True)))
+    return Built(converted, calls, dict(zip(inputs.names, tensors, strict=True)))
 
 
-def save(built: Built, target: Path, outputs: Sequence[Tensor], verify: bool) -> ExportedModel:
+def save(built: Built, target: Path, outputs: Sequence[Tensor], verify: bool | None) -> ExportedModel:
     """Writes the file, checked and compared, or nothing."""
-    agreement: Agreement | None = None
     with staged(target) as file:
         write(built.model, file)
         check(file)
-        if verify:
-            points = probes(built.model.graph, built.calls, outputs)
-            probe = write_probe(file, [point.value for point in points])
-            agreement = compare(probe, points, built.inputs)
+        agreement = _compare(built, file, outputs, verify)
         proto = onnx.load(str(file), load_external_data=False)
     quantizers = tuple(dict.fromkeys(call.quantizer for call in built.calls.values()))
     return ExportedModel(target, proto, quantizers, agreement)
+
+
+def _compare(built: Built, file: Path, outputs: Sequence[Tensor], verify: bool | None) -> Agreement | None:
+    """What ONNX Runtime makes of `file`. With `verify` None it need not be there, nor know every op."""
+    if verify is False or (verify is None and importlib.util.find_spec("onnxruntime") is None):
+        return None
+    points = probes(built.model.graph, built.calls, outputs)
+    probe = write_probe(file, [point.value for point in points])
+    try:
+        given = run(probe, [point.value for point in points], built.inputs)
+    except Exception as error:
+        message = f"ONNX Runtime does not run the exported model: {error}"
+        if verify:
+            raise RuntimeError(message) from error
+        warnings.warn(f"{message}; it was not compared with the prepared model", stacklevel=4)
+        return None
+    agreement = Agreement.of(points, given)
+    if agreement.beyond:
+        name = agreement.beyond[0]
+        warnings.warn(
+            f"ONNX Runtime and the prepared model part at {name!r}, by {agreement.steps[name]:.1f} steps, on the "
+            f"example inputs ({len(agreement.beyond)} of {len(agreement.steps)} places compared differ by more "
+            "than 1 % of their range)",
+            stacklevel=4,
+        )
+    return agreement

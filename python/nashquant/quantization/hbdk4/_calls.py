@@ -1,4 +1,4 @@
-"""The fake quantize calls of an exported program: where each stands, and what it gives on the example inputs."""
+"""The fake quantize calls of an exported program: where each is, and what it gives on the example inputs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Call:
     """One call of a fake quantize, which is one node of the program.
 
     Attributes:
-        quantizer: the name of the FakeQuantize, which is the owner of the scale; without one, of the module around.
+        quantizer: the name of the FakeQuantize that owns the scale; without one, of the module around.
         parameter: the name of what it quantizes, if that is a weight or buffer as it is.
         weight: what it quantizes depends on weights and other constants only.
         fixed: its scale and zero point do.
@@ -93,7 +93,7 @@ def record_calls(program: ExportedProgram, tensors: Sequence[Tensor]) -> dict[st
 
 
 def module_name(stack: Sequence[str]) -> str:
-    """The innermost of some modules, named as the user does: `model.conv@1`, the second call of `conv`, is `conv`."""
+    """The innermost of some modules as the user calls it: `conv` for `model.conv@1`, its second call."""
     innermost = stack[-1] if stack else ""
     return innermost.split("@")[0].removeprefix("model").removeprefix(".")
 
@@ -106,11 +106,11 @@ def _module(node: torch.fx.Node) -> str:
     return module_name([name for name, _ in node.meta.get("nn_module_stack", {}).values()])
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks at each fake quantize as it happens."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[tuple[Grid, Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

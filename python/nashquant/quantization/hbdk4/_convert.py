@@ -1,4 +1,4 @@
-"""From a Python forward to an ONNX graph: first torch.export, then torch.onnx; the errors of both in plain words."""
+"""From a Python forward to an ONNX graph: torch.export, then torch.onnx; their errors in plain words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -19,7 +20,7 @@ def capture(model: nn.Module, tensors: Sequence[Tensor], dynamic_shapes: Any) ->
     """The calls of `model` as a graph, each fake quantize one node.
 
     Raises:
-        RuntimeError: torch.export can't follow the forward, for example where it branches on the values of a tensor.
+        RuntimeError: torch.export can't follow the forward, where it branches on the values of a tensor say.
     """
     try:
         with _quiet():
@@ -29,8 +30,8 @@ def capture(model: nn.Module, tensors: Sequence[Tensor], dynamic_shapes: Any) ->
         raise RuntimeError(f"torch.export could not follow the model's forward: {error}") from error
 
 
-def convert(program: ExportedProgram) -> torch.onnx.ONNXProgram:
-    """`program` in ONNX, each fake quantize as QuantizeLinear and DequantizeLinear.
+def convert(program: ExportedProgram) -> tuple[ir.Model, ExportedProgram]:
+    """`program` in ONNX, a fake quantize as QuantizeLinear and DequantizeLinear; and as torch decomposed it.
 
     Raises:
         RuntimeError: ONNX, or torch's translation to it, has no word for an op.
@@ -51,12 +52,13 @@ def convert(program: ExportedProgram) -> torch.onnx.ONNXProgram:
             cause = cause.__cause__
         raise RuntimeError(f"the model has no ONNX form: {cause}") from error
     assert result is not None
-    return result
+    assert result.exported_program is not None
+    return result.model, result.exported_program
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps back what torch says to itself: its own deprecations, and that torchvision's ops are not there."""
+    """Keeps back what torch says to itself: its own deprecations, that torchvision's ops are not there."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     about_torchvision = _NotAbout("torchvision is not installed")
     registry.addFilter(about_torchvision)

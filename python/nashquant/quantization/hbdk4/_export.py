@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nashquant.march import require_march
+
 from ._exported import ExportedModel
 from ._faces import check_apart, face
 from ._flat import Flat, FlatInputs, flat_outputs
@@ -36,23 +36,29 @@ def export(
 ) -> ExportedModel:
     """Writes the prepared `model` as a QDQ ONNX file (opset 21); gives where it is and how well it agrees.
 
-    Each fake quantize becomes `QuantizeLinear → DequantizeLinear` with the same scale; each quantized weight an
-    int4, int8 or int16 initializer and its `DequantizeLinear`. Nodes and scales carry the names of the modules they
-    come from. The file is checked with `onnx.checker` and compared with the model in ONNX Runtime; if anything
-    fails, nothing is written. The model, its mode and its states are afterwards as before, whatever happens.
+    Each fake quantize becomes `QuantizeLinear → DequantizeLinear` with the same scale; each quantized weight
+    an int4, int8 or int16 initializer and its `DequantizeLinear`. Nodes and scales carry the names of the
+    modules they come from. The file is checked with `onnx.checker` and compared with the model in ONNX
+    Runtime; if anything fails, nothing is written. The model, its mode and its states are as before, whatever
+    happens.
+
+    Warns:
+        CalibrationWarning: scales that were never set.
+        UserWarning: ONNX Runtime can't run the file, or is further off than 1 % of a quantizer's range.
 
     Args:
         model: what `prepare` gave, calibrated or trained; in eval mode and in the VALIDATION state.
-        example_inputs: a tensor, or a tuple of the arguments of forward, which may be nested. Numbers, bools and
-            None among them become constants.
+        example_inputs: a tensor, or a tuple of the arguments of forward, which may be nested. Numbers, bools
+            and None among them become constants.
         name: the name of the graph.
         input_names: one for each tensor of the inputs, in order.
-        output_names: one for each tensor of the outputs, in order. Outputs that are no tensors are left out.
+        output_names: one for each tensor of the outputs, in order. What is no tensor is left out.
         input_descs: a text for each input, kept as its `doc_string`.
         output_descs: a text for each output.
-        native_pytree: how inputs and outputs without a given name are called. ONNX has no nested values: True says
-            where each one was (`x`, `boxes.0`, `output.scores`), False numbers them (`input_0`, `output_1`).
-        path: the file; `<class of the model>.onnx` in the current folder by default. An older one is replaced.
+        native_pytree: how inputs and outputs without a given name are called. ONNX has no nested values: True
+            says where each one was (`x`, `boxes.0`, `output.scores`), False numbers them (`input_0`).
+        path: the file; `<class of the model>.onnx` in the current folder by default. An older one is
+            replaced.
         example_kw_inputs: arguments of forward given by keyword.
         dynamic_shapes: the axes that may change, as `torch.export.export` takes them; by default none may.
         verify: run the file in ONNX Runtime and compare; by default where onnxruntime is installed.
@@ -60,10 +66,10 @@ def export(
     Raises:
         ImportError: onnx, onnxscript or onnx-ir is missing.
         TypeError: `model` is not a module; a name is not a string.
-        ValueError: the model is not prepared; a quantizer's range is not the whole of an integer type; the example
-            inputs don't run; the number of names or texts is wrong, or names are not unique.
-        RuntimeError: no march is set; the model is not in eval mode and VALIDATION; torch can't follow its forward;
-            ONNX has no word for an op.
+        ValueError: the model is not prepared; a quantizer's range is not the whole of an integer type; the
+            example inputs don't run; the number of names or texts is wrong, or names are not unique.
+        RuntimeError: no march is set; the model is not in eval mode and VALIDATION; torch can't follow its
+            forward; ONNX has no word for an op.
         FileNotFoundError: the folder of `path` does not exist.
     """
     _require("onnx", "onnxscript", "onnx_ir", *(["onnxruntime"] if verify else []))
@@ -78,15 +84,12 @@ def export(
         face("output", [each for each, _ in outputs], output_names, output_descs, native_pytree),
     )
     check_apart(*faces)
-    shapes = None if dynamic_shapes is None else (inputs.shapes(dynamic_shapes),)
 
     from . import _build  # needs onnx
 
     with torch.no_grad():
-        built = _build.build(Flat(model, inputs), inputs.tensors, shapes, faces)
+        built = _build.build(Flat(model, inputs), inputs.tensors, inputs.shapes(dynamic_shapes), faces)
         built.sign(name, march.value)
-        if verify is None:
-            verify = importlib.util.find_spec("onnxruntime") is not None
         return _build.save(built, target, [tensor for _, tensor in outputs], verify)
 
 

@@ -20,7 +20,7 @@ class ExportedModel:
         path: the file.
         model: what is in it, as ONNX reads it (weights kept in a second file are not loaded).
         quantizers: the names of its quantizers, in the order they run.
-        agreement: how far ONNX Runtime was from the prepared model on the example inputs; None if not compared.
+        agreement: how far ONNX Runtime was from the model on the example inputs; None if not compared.
     """
 
     path: Path

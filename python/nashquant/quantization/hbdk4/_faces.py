@@ -17,11 +17,11 @@ class Face:
 
 
 def face(side: str, natural: Sequence[str], names: Texts, descs: Texts, native_pytree: bool) -> Face:
-    """The `side` ("input" or "output") of the model, whose tensors are called `natural` in Python.
+    """The `side` ("input" or "output") of a model whose tensors are called `natural` in Python.
 
     Raises:
         TypeError: names or texts that are no strings.
-        ValueError: as many names or texts as there are tensors were expected; or a name is empty or there twice.
+        ValueError: not as many names or texts as there are tensors; a name is empty or there twice.
     """
     own = natural if native_pytree else [f"{side}_{i}" for i in range(len(natural))]
     chosen = _texts(f"{side}_names", names, natural) or tuple(own)
@@ -49,5 +49,6 @@ def _texts(argument: str, texts: Texts, natural: Sequence[str]) -> tuple[str, ..
         if not isinstance(text, str):
             raise TypeError(f"{argument} takes strings, not {text!r}")
     if len(texts) != len(natural):
-        raise ValueError(f"{argument} has {len(texts)} entries, but there are {len(natural)} tensors: {list(natural)}")
+        tensors = f"{len(natural)} tensors: {list(natural)}"
+        raise ValueError(f"{argument} has {len(texts)} entries, but there are {tensors}")
     return texts

@@ -13,7 +13,7 @@ Path = tuple[Any, ...]
 
 
 class FlatInputs:
-    """The arguments of one call, taken apart: `tensors`, their `names` after the parameters of forward, `paths`.
+    """The arguments of one call, taken apart: `tensors`, and `names` after the parameters of forward.
 
     What is no tensor (a number, a bool, None) is a constant of the exported model.
     """
@@ -75,7 +75,7 @@ class Flat(nn.Module):
 
 
 def flat_outputs(output: Any) -> list[tuple[str, Tensor]]:
-    """Each tensor of a model's output with its name: `output`, or `output.0`, `output.boxes.1` inside of it."""
+    """Each tensor of a model's output with its name: `output`, or `output.0`, `output.boxes.1` inside."""
     leaves, _ = pytree.tree_flatten_with_path(output)
     return [
         (".".join(["output", *(str(_key(key)) for key in path)]), leaf)
@@ -100,5 +100,5 @@ def _shape_at(path: Path, shapes: Any) -> Any:
             shapes = shapes.get(key) if depth == 0 else shapes[key]
         except (KeyError, IndexError, TypeError) as error:
             where = ".".join(map(str, path))
-            raise ValueError(f"dynamic_shapes has no entry for {where!r}: it must follow the inputs") from error
+            raise ValueError(f"dynamic_shapes has no entry for {where!r}") from error
     return shapes

@@ -1,4 +1,4 @@
-"""How a fake quantize is said in ONNX: QuantizeLinear, then DequantizeLinear, with the same scale and zero point."""
+"""How a fake quantize is said in ONNX: QuantizeLinear, then DequantizeLinear, on the same grid."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ def stored_as(qmin: int, qmax: int) -> ir.DataType:
 
 
 def _per_tensor(x: Any, scale: float, zero_point: int, qmin: int, qmax: int) -> Any:
-    value = op.Constant(value=ir.tensor(np.float32(scale)))
-    return _quantize_dequantize(x, value, _zero(zero_point, qmin, qmax))
+    return _quantize_dequantize(x, _constant(np.float32(scale)), _zero(zero_point, qmin, qmax))
 
 
 def _per_tensor_of_buffer(x: Any, scale: Any, zero_point: int, qmin: int, qmax: int) -> Any:
@@ -54,7 +53,11 @@ def _per_channel(x: Any, scale: Any, zero_point: Any, axis: int, qmin: int, qmax
 
 
 def _zero(zero_point: int, qmin: int, qmax: int) -> Any:
-    return op.Constant(value=ir.tensor(np.array(zero_point, stored_as(qmin, qmax).numpy())))
+    return _constant(np.array(zero_point, stored_as(qmin, qmax).numpy()))
+
+
+def _constant(value: Any) -> Any:
+    return op.Constant(value=ir.to_proto(ir.tensor(value)))
 
 
 def _quantize_dequantize(x: Any, scale: Any, zero: Any, **axis: int) -> Any:

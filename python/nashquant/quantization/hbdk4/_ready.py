@@ -10,7 +10,7 @@ from torch import nn
 from nashquant.dtype import qint4, qint8, qint16
 from nashquant.quantization.fake_quantize import CalibrationWarning, FakeQuantize, unset_scales
 
-_VALIDATION = "set_fake_quantize(model, FakeQuantState.VALIDATION)"
+_CALL = "set_fake_quantize(model, FakeQuantState.VALIDATION)"
 _RANGES = {(dtype.qmin, dtype.qmax): dtype for dtype in (qint4, qint8, qint16)}
 
 
@@ -23,7 +23,7 @@ def check_ready(model: nn.Module) -> None:
     Raises:
         TypeError: `model` is not a module.
         ValueError: it holds no FakeQuantize, or one with a range no integer type has.
-        RuntimeError: it trains, observes, or has quantizers switched off; the message says which call is missing.
+        RuntimeError: it trains, observes, or has quantizers switched off; the message names the missing call.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"export takes a prepared model (a torch.nn.Module), not {type(model).__name__}")
@@ -38,8 +38,8 @@ def check_ready(model: nn.Module) -> None:
         check_range(quantizer.quant_min, quantizer.quant_max, name)
     if unset := list(unset_scales(model)):
         warnings.warn(
-            f"exporting {len(unset)} quantizer(s) whose scale was never set, so that it is still 1: {_some(unset)}; "
-            "calibrate the model or load a calibrated checkpoint first",
+            f"exporting {len(unset)} quantizers whose scale was never set, and is still 1: {_some(unset)}. "
+            "Calibrate the model, or load a calibrated checkpoint, before export",
             CalibrationWarning,
             stacklevel=3,
         )
@@ -54,23 +54,23 @@ def check_range(qmin: int, qmax: int, where: str) -> None:
     if (qmin, qmax) not in _RANGES:
         known = ", ".join(f"{dtype} {low} to {high}" for (low, high), dtype in _RANGES.items())
         raise ValueError(
-            f"the range {qmin} to {qmax} of {where!r} cannot be exported: QuantizeLinear saturates at the ends "
-            f"of its integer type only ({known}); use the whole range of a type"
+            f"the range {qmin} to {qmax} of {where!r} cannot be exported: QuantizeLinear saturates at the "
+            f"ends of its integer type only ({known}), so the range must be the whole of one"
         )
 
 
 def _check_mode(model: nn.Module, quantizers: Mapping[str, FakeQuantize]) -> None:
     inside = {id(part) for quantizer in quantizers.values() for part in quantizer.modules()}
-    training = [name or "the model" for name, m in model.named_modules() if m.training and id(m) not in inside]
+    others = [(name, module) for name, module in model.named_modules() if id(module) not in inside]
+    training = [name or "the model itself" for name, module in others if module.training]
     if training:
         raise RuntimeError(
-            f"export needs eval mode, but in training mode is {_some(training)}: "
-            f"call model.eval(), then {_VALIDATION}"
+            f"export needs eval mode, but in training mode is {_some(training)}: call model.eval(), then {_CALL}"
         )
     if observing := [name for name, m in quantizers.items() if bool(m.observer_enabled)]:
-        raise RuntimeError(f"export needs constant scales, but observing is {_some(observing)}: call {_VALIDATION}")
+        raise RuntimeError(f"export needs fixed scales, but observing is {_some(observing)}: call {_CALL}")
     if off := [name for name, m in quantizers.items() if not bool(m.fake_quant_enabled)]:
-        raise RuntimeError(f"export needs every quantizer, but switched off is {_some(off)}: call {_VALIDATION}")
+        raise RuntimeError(f"export needs all quantizers, but switched off is {_some(off)}: call {_CALL}")
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:

@@ -18,7 +18,7 @@ LARGEST_IN_ONE_FILE = 2**31 - 2**24
 
 @contextmanager
 def staged(path: Path) -> Iterator[Path]:
-    """A file to write, in a folder of its own beside `path`; moved to `path` if all went well, gone if not."""
+    """A file to write in a folder of its own beside `path`; moved to `path` if all went well, else gone."""
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         file = folder / path.name

@@ -32,8 +32,7 @@ def reject_unknown(observer: type, given: Iterable[str]) -> None:
     unknown = [name for name in given if name not in accepted]
     if unknown:
         raise TypeError(
-            f"{observer.__name__} does not take {', '.join(map(repr, unknown))}; "
-            f"it takes {', '.join(accepted)}"
+            f"{observer.__name__} does not take {', '.join(map(repr, unknown))}; it takes {', '.join(accepted)}"
         )
 
 

@@ -142,9 +142,7 @@ class ObserverBase(ExactBuffers, ABC):
             return low, high
         new_min = self.min_val + c * (low - self.min_val)
         new_max = self.max_val + c * (high - self.max_val)
-        if (
-            torch.compiler.is_compiling()
-        ):  # no look at the tensors; on inf, the value of a fresh buffer, start
+        if torch.compiler.is_compiling():  # no look at the tensors; on inf, the value of a fresh buffer, start
             started = self.min_val <= self.max_val
             return torch.where(started, new_min, low), torch.where(started, new_max, high)
         return (new_min, new_max) if self.has_range else (low, high)
@@ -169,9 +167,7 @@ class ObserverBase(ExactBuffers, ABC):
         if not self.per_channel:
             return
         if not -x.dim() <= self.ch_axis < x.dim():
-            raise ValueError(
-                f"x has {x.dim()} axes, so there is no axis {self.ch_axis} (while observing {self.where})"
-            )
+            raise ValueError(f"x has {x.dim()} axes, so there is no axis {self.ch_axis} (while observing {self.where})")
         channels = x.shape[self.ch_axis]
         if channels != self.channel_len:
             raise ValueError(
@@ -186,9 +182,7 @@ class ObserverBase(ExactBuffers, ABC):
             low, high = ops.min_max_per_tensor(x)
         spread = high - low
         if torch.compiler.is_compiling():
-            torch._assert_async(
-                spread.isfinite().all(), f"x has NaN or infinite values (while observing {self.where})"
-            )
+            torch._assert_async(spread.isfinite().all(), f"x has NaN or infinite values (while observing {self.where})")
         elif not bool(spread.isfinite().all()):
             bad = int((~x.float().isfinite()).sum())
             if bad:  # else only the difference left f32

@@ -74,9 +74,7 @@ class FixedScaleObserver(ObserverBase):
         )
         if value.numel() not in (1, self.channel_len):
             raise ValueError(f"scale has {value.numel()} values, expected {self.channel_len}")
-        self.register_buffer(
-            "scale", value.to(self.min_val.device).repeat(self.channel_len // value.numel()), False
-        )
+        self.register_buffer("scale", value.to(self.min_val.device).repeat(self.channel_len // value.numel()), False)
         self._range_of_scale()
 
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,9 +99,7 @@ class FixedScaleObserver(ObserverBase):
         low, high = range_from_scale(self.scale, self.quant_min, self.quant_max)
         self.set_range(low.reshape(self.min_val.shape), high.reshape(self.max_val.shape))
 
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         own = {prefix + name: getattr(self, name).clone() for name in ("min_val", "max_val")}
         kept = {key: value for key, value in own.items() if key in state_dict}
         super()._load_from_state_dict({**state_dict, **kept}, prefix, *args, **kwargs)

@@ -91,9 +91,7 @@ class HistogramObserver(AccumulatingObserver):
         }
         if not chosen:
             wanted = f" of {dtype}" * (dtype is not None) + f" under {prefix!r}" * bool(prefix)
-            raise ValueError(
-                f"no quantizer{wanted} has a HistogramObserver that observed something; calibrate first"
-            )
+            raise ValueError(f"no quantizer{wanted} has a HistogramObserver that observed something; calibrate first")
         for quantizer in chosen.values():
             observer = quantizer.activation_post_process
             assert isinstance(observer, HistogramObserver)

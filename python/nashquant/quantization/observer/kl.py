@@ -11,15 +11,21 @@ from .accumulating import AccumulatingObserver
 
 __all__ = ["KLObserver", "kl_threshold"]
 
+_INSTEAD_OF_NONE = 1e-4
+
 
 class KLObserver(AccumulatingObserver):
     """Chooses the range whose quantized distribution diverges least from that of all the data.
 
     Migacz, "8-bit Inference with TensorRT", GTC 2017: for i = levels, ..., bins, the first i bins, values
-    beyond them added to the last, are P; the same bins without these, merged into `levels` (128 for qint8)
-    and spread out again, are Q; the i with the least `sum(P * log(P / Q))` wins, the larger one on a tie, and
-    clips at the middle of bin i. Where the grid has as many levels as the histogram has bins (qint16), a
-    histogram cannot tell, and the range is that of the data.
+    beyond them added to the last, are P; the same bins without these, merged into `levels` (128 for qint8) and
+    spread out again over those not empty, are Q; the i with the least `sum(P * log(P / Q))` wins, the larger
+    one on a tie, and clips at the middle of bin i. Where the grid has as many levels as the histogram has bins
+    (qint16), a histogram cannot tell, and the range is that of the data.
+
+    Two repairs to the slides. Where outliers fall into an empty bin, Q has 1e-4 values there, as in MXNet: an
+    infinite divergence would let a single outlier forbid all clipping. And a candidate that clips more than half
+    of the values loses: of data without small values, the first bin not empty would win, P and Q being equal.
 
     Args:
         bins: the number of bins.
@@ -69,12 +75,11 @@ def kl_threshold(counts: Tensor, levels: int) -> Tensor:
     per_level = torch.zeros(len(candidate), levels, dtype=torch.float64, device=counts.device)
     mass = per_level.scatter_add(1, level, kept).gather(1, level)
     sharers = per_level.scatter_add(1, level, (kept > 0).double()).gather(1, level)
-    q = torch.where(kept > 0, mass / sharers, 0.0)
+    q = torch.where(kept > 0, mass / sharers, torch.where(p > 0, _INSTEAD_OF_NONE, 0.0))
 
     p = p / p.sum(1, keepdim=True)
     q = q / q.sum(1, keepdim=True)
-    # Outliers put into an empty bin have q = 0 and an infinite divergence; all zeros within give q = NaN:
-    # both lose.
-    divergence = torch.where(p > 0, p * (p / q).log(), 0.0).sum(1).nan_to_num(nan=torch.inf)
+    divergence = torch.where(p > 0, p * (p / q).log(), 0.0).sum(1)
+    divergence = torch.where(outliers[:, 0] > counts.sum() / 2, torch.inf, divergence)
     best = bins - int(divergence.flip(0).argmin())
     return torch.tensor(min(best + 0.5, float(bins)), dtype=torch.float64, device=counts.device)

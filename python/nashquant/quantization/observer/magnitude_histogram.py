@@ -60,18 +60,13 @@ class MagnitudeHistogram:
         mantissa, exponent = torch.frexp(ratio)  # the least k with 2**k >= ratio
         doublings = torch.where(mantissa == 0.5, exponent - 1, exponent).long()
         limit = torch.where(self.limit > 0, torch.ldexp(self.limit, doublings), top)
-        index = (
-            torch.arange(self.bins, device=top.device).expand_as(self.counts)
-            >> doublings.clamp(max=62)[:, None]
-        )
+        index = torch.arange(self.bins, device=top.device).expand_as(self.counts) >> doublings.clamp(max=62)[:, None]
         return MagnitudeHistogram(torch.zeros_like(self.counts).scatter_add(1, index, self.counts), limit)
 
     def percentile(self, fraction: float) -> Tensor:
         """The least bin edge with at least `fraction` of all values below it; f32 `[channels]`."""
         below = self.counts.cumsum(1)
-        wanted = torch.ceil(
-            below[:, -1].double() * fraction * (1 - 1e-12)
-        )  # 0.999 * 1000 may be 999.0000000000001
+        wanted = torch.ceil(below[:, -1].double() * fraction * (1 - 1e-12))  # 0.999 * 1000 may be 999.0000000000001
         index = (below < wanted[:, None]).sum(1)
         return ((index + 1) * self.width).float()
 

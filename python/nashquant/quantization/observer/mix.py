@@ -50,6 +50,4 @@ class MixObserver(ObserverBase):
         histogram = MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(rows)
         max_abs = torch.maximum(low.abs(), high.abs()).reshape(-1)
         candidates = [torch.minimum(histogram.percentile(p / 100), max_abs) for p in self.percentiles]
-        return clamp_range(
-            low, high, histogram.best_of(candidates, self.quant_min, self.quant_max).reshape(low.shape)
-        )
+        return clamp_range(low, high, histogram.best_of(candidates, self.quant_min, self.quant_max).reshape(low.shape))

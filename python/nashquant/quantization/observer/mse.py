@@ -28,7 +28,7 @@ class MSEObserver(ObserverBase):
     >>> observer = MSEObserver(dtype=qint4)
     >>> _ = observer(outlier)
     >>> observer
-    MSEObserver(averaging_constant=0.01, stride=1, min_val=-1, max_val=1.05)
+    MSEObserver(averaging_constant=0.01, stride=1, min_val=-1, max_val=1.005)
 
     Args:
         stride: look at every `stride`-th candidate, and always at the last; larger is faster and coarser.
@@ -74,9 +74,7 @@ class MSEObserver(ObserverBase):
         if not self.pow_quantization:
             return super().follow(low, high)
         range_kept = torch.stack([self.min_val, self.max_val])
-        stale = ~(
-            torch.stack(self._widen(*self._average)) == range_kept
-        ).all()  # something else was loaded or set
+        stale = ~(torch.stack(self._widen(*self._average)) == range_kept).all()  # something else was loaded or set
         average = torch.where(stale, range_kept, self._average)
         c, started = self.averaging_constant, average[0] <= average[1]
         chosen = torch.stack([low, high])

@@ -38,9 +38,7 @@ class PercentileObserver(ObserverBase):
         """The range of `x`, clamped to the percentile."""
         rows = rows_of(x, self.ch_axis if self.per_channel else None)
         threshold = (
-            MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device)
-            .added(rows)
-            .percentile(self.percentile / 100)
+            MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(rows).percentile(self.percentile / 100)
         )
         return clamp_range(low, high, threshold.reshape(low.shape))
 
@@ -53,7 +51,5 @@ class PercentileObserver(ObserverBase):
 def check_percentile(percentile: float) -> float:
     """`percentile`. Raises ValueError if it is not in percent."""
     if isinstance(percentile, bool) or not isinstance(percentile, (int, float)) or not 1 < percentile <= 100:
-        raise ValueError(
-            f"percentile is {percentile!r}, expected percent, as in 99.99: more than 1, at most 100"
-        )
+        raise ValueError(f"percentile is {percentile!r}, expected percent, as in 99.99: more than 1, at most 100")
     return float(percentile)

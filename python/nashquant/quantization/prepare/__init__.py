@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from ...march import require_march
-from ...nn.qat import Quantized
+from nashquant.march import require_march
+from nashquant.nn.qat import Quantized
+
 from .assign import assign_qconfigs
 from .capture import CheckpointedCallError, capture
 from .prepared import check_result_of, make_prepared

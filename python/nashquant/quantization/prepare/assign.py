@@ -10,11 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...dtype import QuantDType
-from ...march import March
-from ..fake_quantize import FakeQuantizeSpec
-from ..observer import FixedScaleObserver, MinMaxObserver
-from ..qconfig import QConfig, activation_spec
+from nashquant.dtype import QuantDType
+from nashquant.march import March
+from nashquant.quantization.fake_quantize import FakeQuantizeSpec
+from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
+from nashquant.quantization.qconfig import QConfig, activation_spec
+
 from .fuse import fuse
 from .graph import Graph, Node, Op, Origin, Value
 from .registry import DEQUANT, EMBEDDING, GEMM, LUT, MATMUL, PASS, QUANT
@@ -135,7 +136,7 @@ def _assign(
         if not op.makes_grid or (op.kind == EMBEDDING and id(op) not in embedded):
             continue
         own = _own_qconfig(op, model)
-        offers = [(None, own)] if own is not None else []
+        offers: list[tuple[QconfigSetterBase | None, QConfig]] = [(None, own)] if own is not None else []
         offers += [(setter, answer[op.name]) for setter, answer in answers if op.name in answer]
         if not offers:
             continue

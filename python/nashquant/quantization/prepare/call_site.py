@@ -5,9 +5,10 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
+
+import torch.utils.checkpoint
 
 __all__ = ["CallSite", "call_site", "entered", "is_augmented_assignment", "is_checkpointed", "source_line"]
 
@@ -36,7 +37,6 @@ def entered(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 
 _BORDER = entered.__code__
-_OURS = str(Path(__file__).parent)
 
 
 def _frames(depth: int) -> list[FrameType]:
@@ -63,7 +63,7 @@ def call_site(depth: int) -> Position:
 
 def is_checkpointed(depth: int) -> bool:
     """Whether the call runs inside torch.utils.checkpoint, called by the owner's own forward."""
-    return any(frame.f_code.co_filename.endswith("checkpoint.py") for frame in _frames(depth + 1))
+    return any(frame.f_code.co_filename == torch.utils.checkpoint.__file__ for frame in _frames(depth + 1))
 
 
 def is_augmented_assignment(depth: int) -> bool:

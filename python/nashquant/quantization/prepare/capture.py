@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
+
+from nashquant.nn import FloatFunctional
 
 from .call_site import (
     CallSite,
@@ -21,9 +24,16 @@ from .call_site import (
     source_line,
 )
 from .graph import Node, Operand, Origin, Value
-from .registry import CONSTANT, DEQUANT, EMBEDDING, PASS, QUANT, RESAMPLE, function_spec
-from .registry import is_float_functional, module_spec
-from ...nn import FloatFunctional
+from .registry import (
+    CONSTANT,
+    DEQUANT,
+    EMBEDDING,
+    PASS,
+    QUANT,
+    function_spec,
+    is_float_functional,
+    module_spec,
+)
 
 __all__ = ["CheckpointedCallError", "capture"]
 
@@ -47,7 +57,8 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     recorder = _Recorder(shadow)
     recorder.declare((args, kwargs), Origin.FLOAT)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)), recorder:
+        with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)), warnings.catch_warnings(), recorder:
+            warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # torch.utils.checkpoint's
             outputs = shadow(*args, **kwargs)
     except CheckpointedCallError:
         raise
@@ -64,9 +75,9 @@ def _cuda_devices(model: nn.Module) -> list[torch.device]:
 
 
 def _tensors(tree: Any, position: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The float tensors in an argument, with their positions."""
+    """The float and complex tensors in an argument, with their positions."""
     if isinstance(tree, Tensor):
-        if tree.is_floating_point():
+        if tree.is_floating_point() or tree.is_complex():
             yield position, tree
     elif isinstance(tree, (tuple, list)):
         for index, item in enumerate(tree):
@@ -93,7 +104,7 @@ class _Recorder(TorchFunctionMode):
         for path, module in model.named_modules():
             if is_float_functional(module):
                 module.__class__ = FloatFunctional
-                module.run = self._functional(module, path)  # type: ignore[assignment]
+                module.run = self._functional(module, path)
             else:
                 module.forward = self._wrapped(module, path, module.forward)
 
@@ -190,7 +201,8 @@ class _Recorder(TorchFunctionMode):
         was_view = in_place and isinstance(args[0], Tensor) and args[0]._is_view()
         with self._pause():
             outputs = func(*args, **kwargs)
-        spec = function_spec(func, args)
+        is_complex = any(tensor.is_complex() for _, tensor in _tensors((*args, outputs)))
+        spec = None if is_complex else function_spec(func, args)
         if name == "__setitem__":
             outputs = args[0]
         if spec is not None and spec.kind == CONSTANT:

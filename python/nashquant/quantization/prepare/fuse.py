@@ -6,11 +6,12 @@ from collections import Counter
 
 from torch import nn
 
-from ...march import March
+from nashquant.march import March
+
 from .graph import Graph, Node, Op, Origin
 from .registry import GEMM
 
-__all__ = ["fuse", "fusable_but_shared"]
+__all__ = ["fusable_but_shared", "fuse"]
 
 _BATCH_NORM_OF = {
     "conv1d": nn.BatchNorm1d,
@@ -50,9 +51,7 @@ def fuse(nodes: list[Node], model: nn.Module, march: March, apart: frozenset[str
     return Graph(nodes, ops, march)
 
 
-def _chain(
-    gemm: Node, calls: dict[str, list[Node]], model: nn.Module, apart: bool, taken: dict[int, Op]
-) -> list[Node]:
+def _chain(gemm: Node, calls: dict[str, list[Node]], model: nn.Module, apart: bool, taken: dict[int, Op]) -> list[Node]:
     chain = [gemm]
 
     def follow(*names: str) -> Node | None:

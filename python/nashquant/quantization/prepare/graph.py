@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ...march import March
+from nashquant.march import March
+
 from .call_site import CallSite
 from .registry import DEQUANT, GEMM, MATMUL, PASS, QUANT, RESAMPLE, OpSpec
 
@@ -120,7 +121,9 @@ class Op:
             for node in self.chain[1:]
             if node.spec is not None
         )
-        name = self.first.label if self.first.site is None else "FloatFunctional"
+        name = self.first.label
+        if self.first.site is not None:
+            name = "FloatFunctional" if self.kind != GEMM else _module_name(self.first)
         if suffix and name[-1] == "d":
             return name[:-2] + suffix + name[-2:]
         return name + suffix
@@ -156,6 +159,11 @@ class Graph:
     def op_of(self, node: Node) -> Op:
         """The op a node belongs to."""
         return self._op_of[id(node)]
+
+    def names(self) -> dict[str, str]:
+        """Each name an op with a grid answers to -> the op's own name. Its own name comes before a member's."""
+        members = {name: op.name for op in self.ops if op.makes_grid for name in op.names}
+        return members | {op.name: op.name for op in self.ops if op.makes_grid}
 
     def grid_of(self, value: Value) -> Op | None:
         """The op whose output quantizer `value` lies on; None for constants and unknown ops."""
@@ -202,3 +210,8 @@ class Graph:
                 yield op
             if op.kind not in (GEMM, MATMUL, QUANT):
                 todo.extend(operand.value for operand in op.operands())
+
+
+def _module_name(node: Node) -> str:
+    assert node.spec is not None
+    return node.spec.modules[0].__name__

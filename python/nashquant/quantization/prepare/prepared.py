@@ -16,7 +16,7 @@ __all__ = ["check_result_of", "make_prepared"]
 def make_prepared(model: nn.Module, result: ModelCheckResult) -> None:
     """Gives the root its report, and a check before anything is loaded into it."""
     model._model_check_result = result  # type: ignore[assignment]
-    model.register_load_state_dict_pre_hook(_refuse_foreign)
+    model.register_load_state_dict_pre_hook(_refuse_foreign)  # type: ignore[no-untyped-call]
 
 
 def check_result_of(model: nn.Module) -> ModelCheckResult:

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from nashquant.nn.qat import FloatFunctional, Resample
+from nashquant.nn.qat._quantized import is_in_region, mark_region
+
 from .call_site import CallSite, Position, call_site, entered, source_line
-from .registry import CONSTANT, OpSpec, function_spec
-from ...nn.qat import FloatFunctional, Resample
-from ...nn.qat._quantized import is_in_region, mark_region
+from .registry import CONSTANT, function_spec
 
 __all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
 
@@ -161,8 +162,16 @@ class _OwnsCalls:
     """The mark of the subclasses made here."""
 
 
-@cache
-def _owning_class(cls: type[nn.Module]) -> type[nn.Module]:
+_owning_classes: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _owning_class(cls: type[nn.Module]) -> Any:
+    if cls not in _owning_classes:
+        _owning_classes[cls] = _make_owning_class(cls)
+    return _owning_classes[cls]
+
+
+def _make_owning_class(cls: type[nn.Module]) -> type[nn.Module]:
     @functools.wraps(cls.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         patched = vars(self).get("_patched_forward")
@@ -179,26 +188,27 @@ def _owning_class(cls: type[nn.Module]) -> type[nn.Module]:
             _thread.mode = None
 
     def reduce(self: nn.Module, protocol: int) -> Any:
-        make, arguments, *rest = super(owning, self).__reduce_ex__(protocol)
+        reduced: Any = cls.__reduce_ex__(self, protocol)
+        make, arguments, *rest = reduced
         if make is copyreg.__newobj__:  # type: ignore[attr-defined]
             return (_new_owning, (cls, *arguments[1:]), *rest)
         return (make, arguments, *rest)
 
-    owning = type(
-        cls.__name__,
-        (_OwnsCalls, cls),
-        {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "__doc__": cls.__doc__},
-    )
-    return owning
+    members = {"forward": forward, "__reduce_ex__": reduce, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (_OwnsCalls, cls), members)
 
 
-def _new_owning(cls: type[nn.Module], *arguments: Any) -> nn.Module:
+def _new_owning(cls: type[nn.Module], *arguments: Any) -> Any:
     owning = _owning_class(cls)
     return owning.__new__(owning, *arguments)
 
 
 def _in_scope(
-    mode: _Redirect, owner: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    mode: _Redirect,
+    owner: nn.Module,
+    forward: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Any:
     mode.scopes.append(_Scope(owner))
     try:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...nn import FloatFunctional, float_functional, qat, stubs
+from nashquant.nn import FloatFunctional, float_functional, qat, stubs
 
 __all__ = ["OpSpec", "function_spec", "is_float_functional", "module_spec", "qat_class", "registered"]
 
@@ -190,7 +190,7 @@ def _by_function() -> dict[Callable[..., Any], OpSpec]:
                 for spelling in spellings:
                     found = getattr(home, spelling, None)
                     if isinstance(found, property) or inspect.isgetsetdescriptor(found):
-                        table[found.__get__] = spec  # type: ignore[union-attr]
+                        table[found.__get__] = spec
                     elif callable(found):
                         table[found] = spec
     return table
@@ -228,6 +228,4 @@ def qat_class(module: nn.Module) -> type[nn.Module] | None:
 def is_float_functional(module: nn.Module) -> bool:
     """Whether `module` is our FloatFunctional or torch's class of the same name."""
     cls = type(module)
-    return cls is FloatFunctional or (
-        cls.__name__ == "FloatFunctional" and cls.__module__.startswith("torch.")
-    )
+    return cls is FloatFunctional or (cls.__name__ == "FloatFunctional" and cls.__module__.startswith("torch."))

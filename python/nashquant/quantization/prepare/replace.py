@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ...nn import qat
-from ..fake_quantize import FakeQuantize, FakeQuantizeSpec
+from nashquant.nn import qat
+from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
+
 from .assign import Plan, is_weight
 from .graph import Node, Op
 from .redirect import Redirection, own_calls, redirections
@@ -68,16 +69,17 @@ def _fold_batch_norm(model: nn.Module, op: Op) -> None:
             if gemm.bias is None:
                 gemm.bias = nn.Parameter(bias, requires_grad=gemm.weight.requires_grad)
             else:
-                gemm.bias.copy_(bias)  # type: ignore[operator]
+                gemm.bias.copy_(bias)
         norm._parameters.clear()
         norm._buffers.clear()
-        norm.__class__ = nn.Identity
+        absorbed: nn.Module = norm
+        absorbed.__class__ = nn.Identity
 
 
 def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
     qconfig = plan.qconfigs[op.name]
     last = op.name
-    for node in (op.chain if len(op.chain) > 1 else op.calls[:1]):
+    for node in op.chain if len(op.chain) > 1 else op.calls[:1]:
         if op.folds(node):
             continue
         module = _twin(model, node)
@@ -121,7 +123,7 @@ def _twin(model: nn.Module, node: Node) -> nn.Module:
     assert twin is not None, f"the registry knows {type(module).__name__} but there is no quantized twin"
     if not isinstance(module, twin):
         if node.kind == "quant" and not hasattr(module, "scale"):  # torch's stub
-            module.scale, module.qconfig = None, None  # type: ignore[assignment]
+            vars(module).update(scale=None, qconfig=None)
         module.__class__ = twin
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]

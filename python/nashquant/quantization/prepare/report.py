@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...dtype import QuantDType, qint4, qint8, qint16
+from nashquant.dtype import QuantDType, qint4, qint8, qint16
+
 from .assign import DType, Plan, show_dtypes
 from .fuse import fusable_but_shared
 from .graph import Node, Op
@@ -164,7 +165,7 @@ def check_result(model: nn.Module, plan: Plan) -> ModelCheckResult:
                 None if output is None else _observer(output),
             )
         )
-        if op.kind == GEMM and call is op.calls[0] and qconfig is not None:
+        if op.kind == GEMM and seen[op.name] == 1 and qconfig is not None:
             weight = qconfig.weight
             assert op.first.spec is not None
             weights.append(
@@ -197,7 +198,11 @@ def _calls(plan: Plan) -> Iterable[tuple[Op, Node]]:
         if node.kind == DEQUANT and not node.region_operands:
             continue
         listed = op.makes_grid or node.kind == DEQUANT
-        if listed and (len(op.chain) == 1 or node is op.chain[-1]) and (op.kind != "embedding" or plan.is_quantized(op)):
+        if (
+            listed
+            and (len(op.chain) == 1 or node is op.chain[-1])
+            and (op.kind != "embedding" or plan.is_quantized(op))
+        ):
             yield op, node
 
 

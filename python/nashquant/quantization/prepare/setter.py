@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from ..qconfig import QConfig
+from nashquant.quantization.qconfig import QConfig
+
 from .graph import Graph
 
 __all__ = ["QconfigSetterBase"]

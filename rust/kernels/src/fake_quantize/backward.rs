@@ -33,7 +33,8 @@ pub fn backward<T: Element>(
 
 #[inline(always)]
 fn block<T: Element>(grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
-    let ((grad_y, last_grad_y), (grad_x, last_grad_x)) = (grad_y.as_chunks::<8>(), grad_x.as_chunks_mut::<8>());
+    let ((grad_y, last_grad_y), (grad_x, last_grad_x)) =
+        (grad_y.as_chunks::<8>(), grad_x.as_chunks_mut::<8>());
     for ((grad_y, bits), grad_x) in grad_y.iter().zip(mask).zip(grad_x) {
         for i in 0..8 {
             grad_x[i] = pass(grad_y[i], bits & (1 << i));

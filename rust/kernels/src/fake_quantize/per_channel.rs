@@ -165,7 +165,8 @@ impl<W: Copy> Columns<W> {
         }
         // Few channels are repeated, so that pieces are never short.
         let repeats = PACK.div_ceil(grids.len() * layout.inner).min(layout.outer);
-        let each = (0..repeats).flat_map(|_| grids.iter().flat_map(|grid| std::iter::repeat_n(grid, layout.inner)));
+        let each =
+            (0..repeats).flat_map(|_| grids.iter().flat_map(|grid| std::iter::repeat_n(grid, layout.inner)));
         Some(Self {
             inv_scale: each.clone().map(|grid| grid.inv_scale).collect(),
             low: each.clone().map(|grid| grid.low).collect(),

@@ -18,7 +18,13 @@ use crate::{
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] if `x` and `y` differ in length; what is wrong with `grid`.
-pub fn per_tensor<T: Element>(isa: Isa, team: &dyn Team, x: &[T], grid: Grid, y: &mut [T]) -> Result<(), Error> {
+pub fn per_tensor<T: Element>(
+    isa: Isa,
+    team: &dyn Team,
+    x: &[T],
+    grid: Grid,
+    y: &mut [T],
+) -> Result<(), Error> {
     check_len("y", y.len(), x.len())?;
     let grid: Steps<T::Wide> = grid.steps(None)?;
     share(team, x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)), |(x, y)| {

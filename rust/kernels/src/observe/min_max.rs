@@ -118,7 +118,8 @@ pub fn min_max_per_channel<T: Element>(
         let part = (BLOCK / (channels * inner)).max(1) * channels * inner;
         let mut parts = vec![Vec::new(); x.len().div_ceil(part)];
         share(team, x.chunks(part).zip(&mut parts), |(x, seen)| {
-            *seen = per_isa!(isa, rows::<T>, [T: Element], (x: &[T], channels: usize, inner: usize) -> Vec<Seen>);
+            *seen =
+                per_isa!(isa, rows::<T>, [T: Element], (x: &[T], channels: usize, inner: usize) -> Vec<Seen>);
         });
         let merge = |a: Vec<Seen>, b: Vec<Seen>| a.into_iter().zip(b).map(|(a, b)| a.and(b)).collect();
         parts.into_iter().reduce(merge).unwrap_or_default()
@@ -130,7 +131,13 @@ pub fn min_max_per_channel<T: Element>(
 }
 
 /// Every channel lies in one piece: share the channels.
-fn share_channels<T: Element>(isa: Isa, team: &dyn Team, x: &[T], inner: usize, channels: usize) -> Vec<Seen> {
+fn share_channels<T: Element>(
+    isa: Isa,
+    team: &dyn Team,
+    x: &[T],
+    inner: usize,
+    channels: usize,
+) -> Vec<Seen> {
     let mut all = vec![Seen::NOTHING; channels];
     if inner > BLOCK {
         for (x, seen_here) in x.chunks(inner).zip(&mut all) {
@@ -141,7 +148,8 @@ fn share_channels<T: Element>(isa: Isa, team: &dyn Team, x: &[T], inner: usize, 
     let at_once = BLOCK / inner;
     share(team, x.chunks(at_once * inner).zip(all.chunks_mut(at_once)), |(x, all)| {
         let channels = all.len();
-        let found = per_isa!(isa, rows::<T>, [T: Element], (x: &[T], channels: usize, inner: usize) -> Vec<Seen>);
+        let found =
+            per_isa!(isa, rows::<T>, [T: Element], (x: &[T], channels: usize, inner: usize) -> Vec<Seen>);
         all.copy_from_slice(&found);
     });
     all
@@ -162,7 +170,8 @@ fn rows<T: Element>(x: &[T], channels: usize, inner: usize) -> Vec<Seen> {
     }
     // Few channels are repeated, so that rows are never short.
     let width = period * LANES.div_ceil(period).min(x.len() / period);
-    let (mut low, mut high, mut nan) = (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width], vec![0; width]);
+    let (mut low, mut high, mut nan) =
+        (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width], vec![0; width]);
     for row in x.chunks(width) {
         column_scan(row, &mut low, &mut high, &mut nan);
     }

@@ -58,7 +58,9 @@ pub fn mse_search_per_tensor<T: Element>(
     let max_abs = max_abs(low, high);
     let channel = Channel { isa, x, layout: Layout::flat(x.len()), channel: 0, max_abs, range };
     let candidates = range.candidates();
-    let Some(best) = channel.seed(&candidates) else { return Ok(max_abs) };
+    let Some(best) = channel.seed(&candidates) else {
+        return Ok(max_abs);
+    };
     // Every 8th candidate makes one part, so that parts cost about the same.
     let mut parts: Vec<_> = (0..PARTS).map(|part| (part, best)).collect();
     share(team, parts.iter_mut(), |(part, best)| {
@@ -88,19 +90,23 @@ pub fn mse_search_per_channel<T: Element>(
     let (mut low, mut high) = (vec![0.0; layout.channels], vec![0.0; layout.channels]);
     min_max_per_channel(isa, team, x, layout, &mut low, &mut high)?;
     let candidates = range.candidates();
-    share(team, threshold.iter_mut().zip(low.iter().zip(&high)).enumerate(), |(i, (threshold, (low, high)))| {
-        let max_abs = max_abs(*low, *high);
-        let channel = Channel { isa, x, layout, channel: i, max_abs, range };
-        *threshold = match channel.seed(&candidates) {
-            Some(best) => channel.threshold(channel.search(&candidates, best).candidate),
-            None => max_abs,
-        };
-    });
+    share(
+        team,
+        threshold.iter_mut().zip(low.iter().zip(&high)).enumerate(),
+        |(i, (threshold, (low, high)))| {
+            let max_abs = max_abs(*low, *high);
+            let channel = Channel { isa, x, layout, channel: i, max_abs, range };
+            *threshold = match channel.seed(&candidates) {
+                Some(best) => channel.threshold(channel.search(&candidates, best).candidate),
+                None => max_abs,
+            };
+        },
+    );
     Ok(())
 }
 
 fn max_abs(low: f32, high: f32) -> f32 {
-    if high > -low { high } else { -low } // NaN stays NaN
+    (if high > -low { high } else { -low }) + 0.0 // NaN stays NaN, and no zero is negative
 }
 
 impl Range {

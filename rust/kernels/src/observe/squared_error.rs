@@ -54,7 +54,13 @@ fn error(x: f32, inv_scale: f32, grid: Symmetric) -> f32 {
 }
 
 /// Copies the elements of channel `channel` from its `first`th on to `out`, as f32.
-pub(super) fn gather<T: Element>(x: &[T], layout: crate::Layout, channel: usize, first: usize, out: &mut [f32]) {
+pub(super) fn gather<T: Element>(
+    x: &[T],
+    layout: crate::Layout,
+    channel: usize,
+    first: usize,
+    out: &mut [f32],
+) {
     let crate::Layout { channels, inner, .. } = layout;
     let (mut outer, mut skip, mut filled) = (first / inner, first % inner, 0);
     while filled < out.len() {

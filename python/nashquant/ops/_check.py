@@ -1,0 +1,100 @@
+"""What the reference refuses, in the words of the kernels. Values are read only where that waits for nobody."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_F32_TINY_INVERSE = 2.0**-128  # the greatest scale whose inverse, 2**128, is infinite in f32
+
+
+def per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int) -> Tensor:
+    """The scale as a 0-d f32 tensor on `x`'s device."""
+    _dtype(x)
+    _range(qmin, qmax)
+    _zero_point("zero_point", zero_point, qmin, qmax)
+    if isinstance(scale, Tensor):
+        if scale.numel() != 1:
+            raise ValueError(f"scale has {scale.numel()} values, but per tensor there is one")
+        if _readable(scale):
+            _scale("scale", scale.item())
+    else:
+        _scale("scale", scale)
+    return torch.as_tensor(scale, dtype=torch.float32, device=x.device).reshape(())
+
+
+def per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> None:
+    """Lengths, dtypes and values."""
+    _dtype(x)
+    _range(qmin, qmax)
+    _axis(x, axis)
+    for name, values, dtype in (("scale", scale, torch.float32), ("zero_point", zero_point, torch.int32)):
+        if values.dtype != dtype:
+            raise TypeError(f"{name} has dtype {values.dtype}, but must be {dtype}")
+        if values.numel() != x.shape[axis]:
+            raise ValueError(f"{name} has {values.numel()} elements, but {x.shape[axis]} are needed")
+    if _readable(scale):
+        for i, value in enumerate(scale.tolist()):
+            _scale(f"scale[{i}]", value)
+    if _readable(zero_point):
+        for i, value in enumerate(zero_point.tolist()):
+            _zero_point(f"zero_point[{i}]", value, qmin, qmax)
+
+
+def observed(x: Tensor, axis: int | None = None) -> None:
+    """Something to look at, with such an axis."""
+    _dtype(x)
+    if axis is not None:
+        _axis(x, axis)
+    if x.numel() == 0 and (axis is None or x.shape[axis] > 0):
+        raise ValueError("x has no elements, so no minimum, maximum or scale")
+
+
+def search(qmin: int, qmax: int, stride: int) -> None:
+    """A range, and candidates in it."""
+    _range(qmin, qmax)
+    if stride < 1:
+        raise ValueError(f"stride is {stride}, but must be at least 1")
+
+
+def _axis(x: Tensor, axis: int) -> None:
+    if not -x.dim() <= axis < x.dim():
+        raise IndexError(f"axis is {axis}, but x has {x.dim()} dimensions")
+
+
+def _dtype(x: Tensor) -> None:
+    if x.dtype not in _FLOATS:
+        raise TypeError(f"x has dtype {x.dtype}, but must be torch.float32, float64, bfloat16 or float16")
+
+
+def _range(qmin: int, qmax: int) -> None:
+    if qmin >= qmax:
+        raise ValueError(f"qmin is {qmin} and qmax {qmax}, but qmin must be less")
+    if qmax - qmin >= 2**22:
+        raise ValueError(
+            f"qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly"
+        )
+
+
+def _readable(values: Tensor) -> bool:
+    """A compiler has no values yet, a transform hides them, and another device would have to be waited for."""
+    return (
+        not torch.compiler.is_compiling()
+        and type(values) in (Tensor, torch.nn.Parameter)
+        and values.is_cpu
+        and not torch._C._are_functorch_transforms_active()
+        and not torch._C._len_torch_dispatch_stack()
+    )
+
+
+def _scale(name: str, scale: float) -> None:
+    if not (_F32_TINY_INVERSE < scale < math.inf):
+        raise ValueError(f"{name} is {scale}, but must be positive and finite, and so must 1 / scale")
+
+
+def _zero_point(name: str, zero_point: int, qmin: int, qmax: int) -> None:
+    if not qmin <= zero_point <= qmax:
+        raise ValueError(f"{name} is {zero_point}, but must lie between qmin {qmin} and qmax {qmax}")

@@ -1,0 +1,126 @@
+"""The one place that calls the Rust kernels: allocates outputs, straightens inputs, says which tensors they take."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nashquant import _core
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def takes(x: Tensor) -> bool:
+    """Is `x` memory that a kernel can read now: on the CPU, and nobody is tracing or transforming?"""
+    return (
+        not torch.compiler.is_compiling()
+        and type(x) in _PLAIN
+        and x.is_cpu
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch._C._are_functorch_transforms_active()
+        and torch._C._get_tracing_state() is None
+    )
+
+
+def _dense(x: Tensor) -> Tensor:
+    """`x`, or a copy without gaps, in the order torch gives to outputs of elementwise operators."""
+    if x.is_neg() or not _core.is_dense(x):
+        return torch.empty_like(x).copy_(x)
+    return x
+
+
+def _one(scale: float | Tensor) -> float:
+    if not isinstance(scale, Tensor):
+        return scale
+    if scale.numel() != 1:
+        raise ValueError(f"scale has {scale.numel()} values, but per tensor there is one")
+    return scale.item()
+
+
+def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int) -> Tensor:
+    """Fake-quantized `x`, without a gradient."""
+    x = _dense(x)
+    y = torch.empty_like(x)
+    _core.fake_quantize_per_tensor(x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax)
+    return y
+
+
+def fake_quantize_per_tensor_with_mask(
+    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int
+) -> tuple[Tensor, _core.Mask]:
+    """Also which elements were inside the grid."""
+    x = _dense(x)
+    y = torch.empty_like(x)
+    mask = _core.fake_quantize_per_tensor_with_mask(
+        x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax
+    )
+    return y, mask
+
+
+def fake_quantize_per_channel(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
+) -> Tensor:
+    """Fake-quantized `x`, without a gradient."""
+    x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()
+    y = torch.empty_like(x)
+    _core.fake_quantize_per_channel(x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax)
+    return y
+
+
+def fake_quantize_per_channel_with_mask(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
+) -> tuple[Tensor, _core.Mask]:
+    """Also which elements were inside their grid."""
+    x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()
+    y = torch.empty_like(x)
+    mask = _core.fake_quantize_per_channel_with_mask(
+        x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax
+    )
+    return y, mask
+
+
+def fake_quantize_backward(grad_y: Tensor, mask: _core.Mask) -> Tensor:
+    """`grad_y` where the mask says inside, times 0 elsewhere; in the memory order of the forward's `x`."""
+    if grad_y.is_neg() or not mask.fits(grad_y):
+        grad_y = torch.empty_strided(mask.shape, mask.strides, dtype=grad_y.dtype).copy_(grad_y)
+    grad_x = torch.empty_like(grad_y)
+    _core.fake_quantize_backward(grad_y, mask, grad_x)
+    return grad_x
+
+
+def unpack(mask: _core.Mask) -> Tensor:
+    """The mask as bools."""
+    inside = torch.empty_strided(mask.shape, mask.strides, dtype=torch.bool)
+    mask.unpack(inside)
+    return inside
+
+
+def _per_channel(x: Tensor, axis: int) -> Tensor:
+    """Room for one f32 for each channel; the kernel refuses an axis that is not there."""
+    has_axis = -x.dim() <= axis < x.dim()
+    return torch.empty(x.shape[axis] if has_axis else 0, dtype=torch.float32)
+
+
+def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value, f32, 0-d."""
+    low, high = _core.min_max_per_tensor(_dense(x))
+    return torch.full((), low, dtype=torch.float32), torch.full((), high, dtype=torch.float32)
+
+
+def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value at each index of `axis`, f32."""
+    low, high = _per_channel(x, axis), _per_channel(x, axis)
+    _core.min_max_per_channel(_dense(x), low, high, axis=axis)
+    return low, high
+
+
+def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:
+    """The winning threshold, f32, 0-d."""
+    return torch.full((), _core.mse_search_per_tensor(_dense(x), qmin=qmin, qmax=qmax, stride=stride), dtype=torch.float32)
+
+
+def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: int = 1) -> Tensor:
+    """The winning threshold of each index of `axis`, f32."""
+    threshold = _per_channel(x, axis)
+    _core.mse_search_per_channel(_dense(x), threshold, axis=axis, qmin=qmin, qmax=qmax, stride=stride)
+    return threshold

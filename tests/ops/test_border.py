@@ -1,0 +1,128 @@
+"""What `_core` refuses, called past the functions that straighten its arguments."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from nashquant import _core
+
+GRID = {"scale": 1.0, "zero_point": 0, "qmin": -8, "qmax": 7}
+X = torch.ones(2, 3)
+
+
+def quantize(x, y=None):
+    y = torch.zeros_like(X) if y is None else y
+    _core.fake_quantize_per_tensor(x, y, **GRID)
+
+
+@pytest.mark.parametrize("x", [[1.0], 3.0, None, memoryview(b"abcd")])
+def test_only_tensors_cross(x):
+    with pytest.raises(TypeError, match=rf"^x is a {type(x).__name__}, but must be a torch.Tensor$"):
+        quantize(x)
+
+
+def test_a_tensor_without_memory_is_refused():
+    with FakeTensorMode():
+        fake = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"^x has 6 elements but no memory \(a fake or meta tensor\?\)$"):
+        quantize(fake)
+
+
+def test_another_device_is_refused():
+    with pytest.raises((ValueError, BufferError, RuntimeError), match=r"meta"):
+        quantize(torch.empty(2, 3, device="meta"))
+
+
+def test_partners_must_agree():
+    with pytest.raises(ValueError, match=r"^y has shape \[3, 2\], but x has \[2, 3\]$"):
+        quantize(X, torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"^y has dtype torch.float64, but x has torch.float32$"):
+        quantize(X, torch.zeros(2, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"^y has strides \[1, 2\], but x has \[3, 1\]$"):
+        quantize(X, torch.zeros(3, 2).T)
+
+
+def test_gaps_and_repeats_are_refused():
+    with pytest.raises(ValueError, match=r"^x is not dense: its shape is \[2, 3\], its strides are \[6, 2\]$"):
+        quantize(torch.ones(2, 6)[:, ::2], torch.ones(2, 6)[:, ::2])
+    repeated = torch.ones(1, 3).expand(2, 3)
+    assert not _core.is_dense(repeated)
+    with pytest.raises(ValueError, match=r"^x is not dense: its shape is \[2, 3\], its strides are \[0, 1\]$"):
+        quantize(repeated, repeated)
+
+
+def test_memory_that_overlaps_is_refused_and_untouched():
+    buffer = torch.full((8,), 0.3)
+    for y in (buffer[:6], buffer[1:7], buffer[2:8]):
+        with pytest.raises(ValueError, match=r"^x and y overlap in memory$"):
+            _core.fake_quantize_per_tensor(buffer[:6] if y is not buffer else y, y, **GRID)
+    assert torch.equal(buffer, torch.full((8,), 0.3))
+    _core.fake_quantize_per_tensor(buffer[:4], buffer[4:], **GRID)  # side by side is fine
+    assert buffer.tolist() == pytest.approx([0.3] * 4 + [0] * 4)
+
+
+def test_outputs_overlap_nothing_either():
+    low = torch.zeros(3)
+    with pytest.raises(ValueError, match=r"^low and high overlap in memory$"):
+        _core.min_max_per_channel(X, low, low, axis=1)
+    with pytest.raises(ValueError, match=r"^x and threshold overlap in memory$"):
+        x = torch.ones(4)
+        _core.mse_search_per_channel(x, x, axis=0, qmin=-8, qmax=7, stride=1)
+
+
+def test_a_misaligned_address_is_refused():
+    x = torch.frombuffer(bytearray(25), dtype=torch.uint8)[1:].view(torch.uint8)
+    odd = torch.frombuffer(memoryview(bytearray(32))[1:25], dtype=torch.float32)
+    assert x.numel() == 24
+    if odd.data_ptr() % 4 == 0:
+        pytest.skip("this allocator gave an address that is aligned after all")
+    with pytest.raises(ValueError, match=r"^x starts at an address that is no multiple of 4$"):
+        quantize(odd.view(2, 3))
+
+
+def test_a_mask_belongs_to_one_shape_and_order():
+    mask = _core.fake_quantize_per_tensor_with_mask(X, torch.zeros_like(X), **GRID)
+    assert (mask.shape, mask.strides, mask.nbytes) == ([2, 3], [3, 1], 1)
+    assert mask.fits(X)
+    assert not mask.fits(torch.ones(3, 2).T)
+    message = r"^grad_y has shape \[3, 2\] and strides \[2, 1\], but mask has \[2, 3\] and \[3, 1\]$"
+    with pytest.raises(ValueError, match=message):
+        _core.fake_quantize_backward(torch.ones(3, 2), mask, torch.ones(3, 2))
+    with pytest.raises(TypeError, match=r"^y has dtype torch.float32, but must be torch.bool$"):
+        mask.unpack(X)
+
+
+def test_dense_means_any_order_of_axes():
+    x = torch.ones(2, 3, 4, 5)
+    assert _core.is_dense(x.permute(2, 0, 3, 1))
+    assert _core.is_dense(x.contiguous(memory_format=torch.channels_last))
+    assert _core.is_dense(torch.tensor(1.0))
+    assert _core.is_dense(torch.empty(0, 3)[:, ::2])
+    assert _core.is_dense(x[:1].expand(1, 3, 4, 5))
+    assert not _core.is_dense(x[:, 1:])
+    assert not _core.is_dense(torch.ones(3).as_strided((2, 2), (1, 1)))
+
+
+def test_integers_must_fit():
+    with pytest.raises(OverflowError):
+        _core.fake_quantize_per_tensor(X, torch.zeros_like(X), scale=1.0, zero_point=0, qmin=-(2**40), qmax=7)
+
+
+def test_it_runs_in_forked_workers_after_threads_were_used():
+    script = """
+import os, torch
+from nashquant import ops
+x = torch.randn(1 << 20)
+expected = ops.fake_quantize_per_tensor(x, 0.01, 0, -128, 127)
+pid = os.fork()
+if pid == 0:
+    torch.set_num_threads(1)
+    os._exit(0 if torch.equal(ops.fake_quantize_per_tensor(x, 0.01, 0, -128, 127), expected) else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
