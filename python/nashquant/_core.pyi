@@ -12,6 +12,20 @@ from typing import final
 
 from torch import Tensor
 
+__all__ = [
+    "Mask",
+    "fake_quantize_backward",
+    "fake_quantize_per_channel",
+    "fake_quantize_per_channel_with_mask",
+    "fake_quantize_per_tensor",
+    "fake_quantize_per_tensor_with_mask",
+    "is_dense",
+    "min_max_per_channel",
+    "min_max_per_tensor",
+    "mse_search_per_channel",
+    "mse_search_per_tensor",
+]
+
 @final
 class Mask:
     """Which elements were inside the grid before clamping: one bit each, in the memory order of `x`."""

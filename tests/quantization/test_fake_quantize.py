@@ -547,6 +547,11 @@ def test_repr_shows_what_a_person_needs() -> None:
     )
 
 
+def test_repr_works_without_values() -> None:
+    assert "scale=on meta (never set)" in repr(FakeQuantize().to("meta"))
+    assert "scale=on meta, " in repr(calibrated().to("meta"))
+
+
 def test_repr_shortens_many_scales() -> None:
     per_channel = {"qscheme": torch.per_channel_symmetric, "ch_axis": 0}
     few = FakeQuantize(FixedScaleObserver, scale=[0.5, 0.25], **per_channel)

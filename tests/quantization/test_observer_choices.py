@@ -182,7 +182,7 @@ def test_the_squared_error_is_that_of_values_spread_over_their_bins(dtype: Quant
     for index, count in enumerate(counts[0].tolist()):
         points = (torch.arange(fine, dtype=torch.float64) + 0.5) / fine * width + index * width
         expected += squared_error(points, 3.0 * share, dtype) / fine * count
-    error = histogram.squared_error(torch.tensor([3.0 * share]), dtype.qmin, dtype.qmax).item()
+    error = histogram.squared_error(torch.tensor([[3.0 * share]]), dtype.qmin, dtype.qmax).item()
     assert error == pytest.approx(expected, rel=2e-3)
 
 

@@ -42,7 +42,7 @@ def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, 
         TypeError: `x` is not of a float dtype named above.
     """
     if torch.compiler.is_exporting():
-        return torch.ops.nashquant.fake_quantize_per_tensor(x, float(scale), zero_point, qmin, qmax)  # type: ignore[no-any-return]
+        return torch.ops.nashquant.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
     if not _rust.takes(x):
         scale = _check.per_tensor(x, scale, zero_point, qmin, qmax)
         return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-any-return]
@@ -51,9 +51,7 @@ def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, 
     return _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)
 
 
-def fake_quantize_per_channel(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-) -> Tensor:
+def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
     """As `fake_quantize_per_tensor`, with its own `scale` and `zero_point` for each index of `axis`.
 
     >>> x = torch.tensor([[0.3, 0.3], [0.3, 99.0]])

@@ -34,9 +34,7 @@ class PerChannel(Function):
     """As `PerTensor`, with a scale and zero point for each channel."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
         """Keeps one bit for each element."""
         y, ctx.mask = _rust.fake_quantize_per_channel_with_mask(x, scale, zero_point, axis, qmin, qmax)
         return y
@@ -96,9 +94,7 @@ class ReferencePerChannel(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(
-        x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-    ) -> tuple[Tensor, Tensor]:
+    def forward(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
         """Gives `inside` out too, since only outputs can be saved."""
         return _torch.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)
 

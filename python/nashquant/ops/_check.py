@@ -74,9 +74,7 @@ def _range(qmin: int, qmax: int) -> None:
     if qmin >= qmax:
         raise ValueError(f"qmin is {qmin} and qmax {qmax}, but qmin must be less")
     if qmax - qmin >= 2**22:
-        raise ValueError(
-            f"qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly"
-        )
+        raise ValueError(f"qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly")
 
 
 def _readable(values: Tensor) -> bool:

@@ -16,6 +16,7 @@ def takes(x: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(x) in _PLAIN
         and x.is_cpu
+        and torch._C._has_storage(x)
         and not torch._C._len_torch_dispatch_stack()
         and not torch._C._are_functorch_transforms_active()
         and torch._C._get_tracing_state() is None
@@ -57,9 +58,7 @@ def fake_quantize_per_tensor_with_mask(
     return y, mask
 
 
-def fake_quantize_per_channel(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-) -> Tensor:
+def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
     x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()
     y = torch.empty_like(x)
@@ -116,7 +115,8 @@ def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:
     """The winning threshold, f32, 0-d."""
-    return torch.full((), _core.mse_search_per_tensor(_dense(x), qmin=qmin, qmax=qmax, stride=stride), dtype=torch.float32)
+    threshold = _core.mse_search_per_tensor(_dense(x), qmin=qmin, qmax=qmax, stride=stride)
+    return torch.full((), threshold, dtype=torch.float32)
 
 
 def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: int = 1) -> Tensor:

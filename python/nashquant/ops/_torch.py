@@ -13,9 +13,7 @@ from . import _check
 _EPSILON = 2.0**-23
 
 
-def fake_quantize_per_tensor(
-    x: Tensor, scale: Tensor, zero_point: int, qmin: int, qmax: int
-) -> tuple[Tensor, Tensor]:
+def fake_quantize_per_tensor(x: Tensor, scale: Tensor, zero_point: int, qmin: int, qmax: int) -> tuple[Tensor, Tensor]:
     """`clamp(round(x * (1 / scale)), qmin - zero_point, qmax - zero_point) * scale`, and where nothing was clamped.
 
     Ties go to even, NaN to `qmin`'s value. The last product is in f32, for f64 too: so does torch.
@@ -90,9 +88,7 @@ def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: i
     for i in sorted({*range(1, 101, stride), 100}):
         threshold = max_abs * i / 100
         scale = (threshold / ((qmax - qmin) / 2)).clamp(min=_EPSILON)
-        y, _ = fake_quantize_per_channel(
-            rows, scale, torch.zeros_like(scale, dtype=torch.int32), 0, qmin, qmax
-        )
+        y, _ = fake_quantize_per_channel(rows, scale, zeros, 0, qmin, qmax)
         error = (y - rows).square().sum(1, dtype=torch.float64)
         winner = torch.where(error <= best, threshold, winner)
         best = torch.minimum(error, best)

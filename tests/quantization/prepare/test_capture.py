@@ -85,7 +85,10 @@ SPELLINGS = {
     "max pool, topk": (lambda s, x: F.max_pool2d(x, 2).flatten(1).topk(3)[0], []),
     "in-place dropout": (lambda s, x: F.dropout(x, 0.5, False, True), []),
     "loop": (loop, ["_generated_mul_0", "_generated_mul_1", "_generated_mul_2"]),
-    "one line": (twice_on_a_line, [*("_generated_relu_0", "_generated_neg_0", "_generated_relu_1", "_generated_add_0")]),
+    "one line": (
+        twice_on_a_line,
+        ["_generated_relu_0", "_generated_neg_0", "_generated_relu_1", "_generated_add_0"],
+    ),
     "helper": (through_a_helper, ["_generated_mul_0", "_generated_mul_1"]),
     "in place": (in_place, ["_generated_mul_0", "_generated_add_0", "_generated_mul_1", "_generated_add_1"]),
     "inplace argument": (lambda s, x: F.relu(x, True) + F.relu(x, inplace=True), [

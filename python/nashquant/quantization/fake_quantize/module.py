@@ -108,7 +108,7 @@ class FakeQuantize(ExactBuffers):
     @property
     def has_scale(self) -> bool:
         """Whether the scale was fixed, observed, loaded or set at least once."""
-        if not self._has_scale:
+        if not self._has_scale and not self.scale.is_meta:
             # The buffers are the truth: averaged models and DDP copy them in place.
             self._has_scale = self.activation_post_process.has_range or bool((self.scale != 1).any())
         return self._has_scale
@@ -136,26 +136,23 @@ class FakeQuantize(ExactBuffers):
         return self._quantize(x) if self._quantizes else x
 
     def _quantize(self, x: Tensor) -> Tensor:
-        qmin, qmax = self.quant_min, self.quant_max
         if torch.compiler.is_compiling():
-            if self.activation_post_process.per_channel:
-                axis = self.ch_axis % x.dim()
-                return ops.fake_quantize_per_channel(x, self.scale, self.zero_point, axis, qmin, qmax)
-            return ops.fake_quantize_per_tensor(x, self.scale, 0, qmin, qmax)
+            return self._on_grid(x, self.scale)
         if not self._has_scale and not self.has_scale:
             self._notices.say_once("unset", scale_never_set(self.where))
+        # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
+        # Elsewhere it would wait for the device.
+        number = self.scale.is_cpu and not self.activation_post_process.per_channel
         try:
-            if self.activation_post_process.per_channel:
-                axis = self.ch_axis % x.dim()
-                # A copy: the next forward moves the scale in place, and backward may still need this one.
-                scale = self.scale.clone() if self._observes and torch.is_grad_enabled() else self.scale
-                return ops.fake_quantize_per_channel(x, scale, self.zero_point, axis, qmin, qmax)
-            # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
-            # Elsewhere it would wait for the device.
-            scale_or_number = self.scale.item() if self.scale.is_cpu else self.scale.clone()
-            return ops.fake_quantize_per_tensor(x, scale_or_number, 0, qmin, qmax)
+            return self._on_grid(x, self.scale.item() if number else self.scale)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error} (while quantizing {self.where})") from error
+
+    def _on_grid(self, x: Tensor, scale: Any) -> Tensor:
+        if self.activation_post_process.per_channel:
+            axis = self.ch_axis % x.dim()
+            return ops.fake_quantize_per_channel(x, scale, self.zero_point, axis, self.quant_min, self.quant_max)
+        return ops.fake_quantize_per_tensor(x, scale, 0, self.quant_min, self.quant_max)
 
     @property
     def where(self) -> str:
@@ -186,7 +183,6 @@ class FakeQuantize(ExactBuffers):
         """Warns through `notices` from now on, together with the other quantizers of the model."""
         self._notices = notices
 
-    @torch.no_grad()
     def set_qparams(self, scale: float | Sequence[float] | Tensor, zero_point: int | Tensor = 0) -> None:
         """Sets the scale, and the observer's range with it, so that an observer goes on from here.
 
@@ -208,7 +204,6 @@ class FakeQuantize(ExactBuffers):
             low, high = range_from_scale(self.scale, self.quant_min, self.quant_max)
             observer.set_range(low.reshape(observer.min_val.shape), high.reshape(observer.max_val.shape))
 
-    @torch.no_grad()
     def refresh_scale(self) -> None:
         """Takes the scale of the observer's range."""
         scale, _ = self.activation_post_process.calculate_qparams()
@@ -266,6 +261,8 @@ def _problem_of(scale: Tensor, zero_point: Any, channel_len: int) -> str:
 
 def shortened(scale: Tensor) -> str:
     """One number, or the ends of many."""
+    if scale.is_meta:
+        return "on meta"
     values = [f"{value:.7g}" for value in scale.reshape(-1).tolist()]
     if len(values) == 1:
         return values[0]

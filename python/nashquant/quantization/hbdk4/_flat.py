@@ -23,7 +23,12 @@ class FlatInputs:
         self._parameters = list(inspect.signature(model.forward).parameters.values())
         self._leaves = [leaf for _, leaf in leaves]
         self._places = [i for i, leaf in enumerate(self._leaves) if isinstance(leaf, Tensor)]
-        self.tensors: tuple[Tensor, ...] = tuple(self._leaves[i] for i in self._places)
+        # One tensor given twice is two inputs; torch.export would take it for one.
+        seen: set[int] = set()
+        self.tensors: tuple[Tensor, ...] = ()
+        for tensor in (self._leaves[i] for i in self._places):
+            self.tensors += (tensor.clone() if id(tensor) in seen else tensor,)
+            seen.add(id(tensor))
         self.paths = [self._path(leaves[i][0]) for i in self._places]
         self.names = [".".join(map(str, path)) for path in self.paths]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -92,7 +93,7 @@ class ObserverBase(ExactBuffers, ABC):
     @property
     def has_range(self) -> bool:
         """Whether something was observed, loaded or set."""
-        if not self._has_range:
+        if not self._has_range and not self.min_val.is_meta:
             # Not only `observe` fills the buffers: averaged models and DDP copy them in place.
             self._has_range = bool((self.min_val <= self.max_val).all())
         return self._has_range
@@ -107,7 +108,6 @@ class ObserverBase(ExactBuffers, ABC):
         self.observe(x)
         return x
 
-    @torch.no_grad()
     def observe(self, x: Tensor) -> bool:
         """Moves the range by what `x` shows, and tells whether it may have moved. An empty `x` shows nothing.
 
@@ -120,7 +120,7 @@ class ObserverBase(ExactBuffers, ABC):
             raise TypeError(f"x is {x.dtype}, expected floating point (while observing {self.where})")
         if self.averaging_constant == 0 and self._is_started():
             return False
-        x = x.detach()
+        x = x.detach()  # with it, nothing below is recorded by autograd
         self._check_channels(x)
         if x.numel() == 0:
             if not self.is_sync_quantize:
@@ -147,12 +147,11 @@ class ObserverBase(ExactBuffers, ABC):
             return torch.where(started, new_min, low), torch.where(started, new_max, high)
         return (new_min, new_max) if self.has_range else (low, high)
 
-    @torch.no_grad()
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Makes `low ... high` the range, in place."""
         self.min_val.copy_(low)
         self.max_val.copy_(high)
-        if not torch.compiler.is_compiling():
+        if not self._has_range and not torch.compiler.is_compiling():
             self._has_range = True
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
@@ -183,9 +182,9 @@ class ObserverBase(ExactBuffers, ABC):
         spread = high - low
         if torch.compiler.is_compiling():
             torch._assert_async(spread.isfinite().all(), f"x has NaN or infinite values (while observing {self.where})")
-        elif not bool(spread.isfinite().all()):
+        elif not math.isfinite(spread.sum().item()):
             bad = int((~x.float().isfinite()).sum())
-            if bad:  # else only the difference left f32
+            if bad:  # else only the difference, or the sum, left f32
                 raise ValueError(
                     f"x has {bad} NaN or infinite values among {x.numel()}, expected none "
                     f"(while observing {self.where})"
@@ -205,6 +204,8 @@ class ObserverBase(ExactBuffers, ABC):
         """`min_val` and `max_val`, the outermost ones per channel."""
         if not self.has_range:
             return "nothing observed"
+        if self.min_val.is_meta:
+            return "on meta"
         low, high = float(self.min_val.min()), float(self.max_val.max())
         return f"min_val={low:.7g}, max_val={high:.7g}" + (
             f" over {self.channel_len} channels" if self.per_channel else ""

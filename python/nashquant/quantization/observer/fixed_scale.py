@@ -85,7 +85,6 @@ class FixedScaleObserver(ObserverBase):
         """Nothing moves."""
         return False
 
-    @torch.no_grad()
     def set_scale(self, scale: Tensor) -> None:
         """Fixes another scale."""
         self.scale.copy_(scale)

@@ -70,34 +70,35 @@ class MagnitudeHistogram:
         index = (below < wanted[:, None]).sum(1)
         return ((index + 1) * self.width).float()
 
-    def squared_error(self, threshold: Tensor, qmin: int, qmax: int) -> Tensor:
-        """The squared error of quantizing all values seen with the scale of `threshold`; both `[channels]`.
+    def squared_error(self, thresholds: Tensor, qmin: int, qmax: int) -> Tensor:
+        """The squared error of quantizing all values seen with the scale of each threshold; both `[channels, k]`.
 
         Values are taken as spread evenly over their bin, and the error is integrated:
-        `s**3 * (G(b / s) - G(a / s)) * count / (b - a)` for a bin `a ... b`, where `G(u) = r / 12 + (u -
-        r)**3 / 3` with `r = min(round(u), qmax)` has the derivative `(u - r)**2`. Unlike errors at bin
-        centres this is right for bins wider than a step (qint16) as for bins much narrower.
+        `s**3 * (G(b / s) - G(a / s)) * count / (b - a)` for a bin `a ... b`, where
+        `G(u) = r / 12 + (u - r)**3 / 3` with `r = min(round(u), qmax)` has the derivative `(u - r)**2`. Unlike
+        errors at bin centres this is right for bins wider than a step (qint16) as for bins much narrower.
         """
-        scale = (threshold.double() / ((qmax - qmin) / 2)).clamp(min=EPSILON)[:, None]
-        u = torch.arange(self.bins + 1, device=scale.device) * (self.width[:, None] / scale)
-        r = u.round().clamp(max=qmax)
-        area = (r / 12 + (u - r) ** 3 / 3).diff(dim=1) * scale**3
+        scale = (thresholds.double() / ((qmax - qmin) / 2)).clamp(min=EPSILON)[..., None]
         width = self.width[:, None]
-        return torch.where(width > 0, self.counts * area / width, 0.0).sum(1)
+        u = torch.arange(self.bins + 1, device=scale.device) * (width[..., None] / scale)
+        r = u.round().clamp_(max=qmax)
+        u -= r
+        area = (r / 12 + u * u * u / 3).diff(dim=-1) @ self.counts.double()[..., None]
+        return torch.where(width > 0, area[..., 0] * scale[..., 0] ** 3 / width, 0.0)
 
     def least_error_threshold(self, max_abs: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:
         """The best of `max_abs * i / 100`, i = 1, 1 + stride, ..., 100; the larger on a tie."""
-        candidates = [max_abs * i / 100 for i in sorted({*range(1, 101, stride), 100})]
-        return self.best_of(candidates, qmin, qmax)
+        i = torch.tensor(sorted({*range(1, 101, stride), 100}), dtype=torch.float32, device=max_abs.device)
+        return self.best_of(max_abs[:, None] * i / 100, qmin, qmax)
 
-    def best_of(self, thresholds: list[Tensor], qmin: int, qmax: int) -> Tensor:
-        """The threshold with the least squared error, for each channel; the later one on a tie."""
-        best, winner = torch.full_like(self.limit, torch.inf), thresholds[-1]
-        for threshold in thresholds:
-            error = self.squared_error(threshold, qmin, qmax)
-            winner = torch.where(error <= best, threshold, winner)
-            best = torch.minimum(error, best)
-        return winner
+    def best_of(self, thresholds: Tensor, qmin: int, qmax: int) -> Tensor:
+        """Of `[channels, k]` thresholds the ones with the least squared error, `[channels]`; the last on a tie."""
+        few = max(1, 128 // len(thresholds))  # at a time: many channels would need much memory
+        errors = torch.cat(
+            [self.squared_error(some, qmin, qmax) for some in torch.split(thresholds, few, dim=1)], dim=1
+        )
+        last_least = errors.shape[1] - 1 - errors.flip(1).argmin(dim=1, keepdim=True)
+        return thresholds.gather(1, last_least)[:, 0]
 
 
 def rows_of(x: Tensor, axis: int | None) -> Tensor:

@@ -49,5 +49,6 @@ class MixObserver(ObserverBase):
         rows = rows_of(x, self.ch_axis if self.per_channel else None)
         histogram = MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(rows)
         max_abs = torch.maximum(low.abs(), high.abs()).reshape(-1)
-        candidates = [torch.minimum(histogram.percentile(p / 100), max_abs) for p in self.percentiles]
+        percentiles = torch.stack([histogram.percentile(p / 100) for p in self.percentiles], dim=1)
+        candidates = torch.minimum(percentiles, max_abs[:, None])
         return clamp_range(low, high, histogram.best_of(candidates, self.quant_min, self.quant_max).reshape(low.shape))

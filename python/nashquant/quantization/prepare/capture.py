@@ -238,8 +238,7 @@ class _Recorder(TorchFunctionMode):
         if not self._stubs[QUANT]:
             raise ValueError(
                 "no QuantStub ran on the example inputs, so there is nothing to quantize: pass each float input of the "
-                "part that goes to the chip through a nashquant.quantization.QuantStub, and each output of it through a "
-                "DeQuantStub"
+                "part for the chip through a nashquant.quantization.QuantStub, and each output through a DeQuantStub"
             )
         for at, tensor in _tensors(outputs):
             if self._value(tensor).origin is Origin.REGION:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copyreg
 import functools
 import threading
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from nashquant.nn.qat import FloatFunctional, Resample
 from nashquant.nn.qat._quantized import is_in_region, mark_region
 
 from .call_site import CallSite, Position, call_site, entered, source_line
-from .registry import CONSTANT, function_spec
+from .registry import CONSTANT, function_spec, known_functions
 
 __all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
 
@@ -102,29 +101,31 @@ def _out_of_place(
     """The same call, leaving its operand alone: a quantizer's input must not change under it."""
     if kwargs.get("inplace"):
         kwargs = {**kwargs, "inplace": False}
-    place = _inplace_argument(func)
+    place = _INPLACE_ARGUMENT.get(func)
     if place is not None and len(args) > place:
         args = (*args[:place], False, *args[place + 1 :])
-    return _out_of_place_function(func), args, kwargs
+    return _OUT_OF_PLACE.get(func, func), args, kwargs
 
 
-@cache
-def _inplace_argument(func: Callable[..., Any]) -> int | None:
-    code = getattr(func, "__code__", None)
-    names = code.co_varnames[: code.co_argcount] if code is not None else ()
-    return names.index("inplace") if "inplace" in names else None
+def _out_of_place_twins() -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """`Tensor.add_` -> `Tensor.add`, and so on."""
+    for func in known_functions():
+        name = getattr(func, "__name__", "")
+        if name.endswith("_") and not name.endswith("__"):
+            yield from ((func, twin) for home in (torch, F, Tensor) if (twin := getattr(home, name[:-1], None)))
 
 
-@cache
-def _out_of_place_function(func: Callable[..., Any]) -> Callable[..., Any]:
-    name = getattr(func, "__name__", "")
-    if not name.endswith("_") or name.endswith("__"):
-        return func
-    for home in (Tensor, F, torch):
-        found = getattr(home, name[:-1], None)
-        if found is not None:
-            return found  # type: ignore[no-any-return]
-    return func
+def _inplace_arguments() -> Iterator[tuple[Callable[..., Any], int]]:
+    """Where `inplace` stands among the arguments of functions that have it."""
+    for func in known_functions():
+        code = getattr(func, "__code__", None)
+        names = code.co_varnames[: code.co_argcount] if code is not None else ()
+        if "inplace" in names:
+            yield func, names.index("inplace")
+
+
+_OUT_OF_PLACE = dict(_out_of_place_twins())
+_INPLACE_ARGUMENT = dict(_inplace_arguments())
 
 
 def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallError:

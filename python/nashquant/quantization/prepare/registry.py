@@ -7,9 +7,8 @@ modules that compute it with their quantized twins. What has no row stays float 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -18,7 +17,15 @@ from torch import Tensor, nn
 
 from nashquant.nn import FloatFunctional, float_functional, qat, stubs
 
-__all__ = ["OpSpec", "function_spec", "is_float_functional", "module_spec", "qat_class", "registered"]
+__all__ = [
+    "OpSpec",
+    "function_spec",
+    "is_float_functional",
+    "known_functions",
+    "module_spec",
+    "qat_class",
+    "registered",
+]
 
 # What an op does to the grid of its input.
 GEMM = "gemm"  # integer products into a wide accumulator; a weight
@@ -168,44 +175,46 @@ _CONSTANT = (
 )
 
 
-@cache
-def registered() -> tuple[OpSpec, ...]:
-    """All rows."""
-    return tuple(_rows())
-
-
 # torch.max(x, dim) moves values; torch.max(x, y) joins two grids.
 _TWO_OPERANDS = {"max": torch.maximum, "min": torch.minimum}
 
 
-@cache
-def _by_function() -> dict[Callable[..., Any], OpSpec]:
-    table: dict[Callable[..., Any], OpSpec] = {}
-    for spec in registered():
+_ROWS = tuple(_rows())
+_BY_MODULE = {module: spec for spec in _ROWS for module in spec.modules}
+
+
+def _by_function() -> Iterator[tuple[Callable[..., Any], OpSpec]]:
+    for spec in _ROWS:
         for function in spec.functions:
-            table[function] = spec
+            yield function, spec
         for name in (spec.name, *spec.aliases):
-            spellings = (name, f"{name}_", f"__{name}__", f"__r{name}__", f"__i{name}__")
             for home in (torch, F, Tensor):
-                for spelling in spellings:
+                for spelling in (name, f"{name}_", f"__{name}__", f"__r{name}__", f"__i{name}__"):
                     found = getattr(home, spelling, None)
                     if isinstance(found, property) or inspect.isgetsetdescriptor(found):
-                        table[found.__get__] = spec
+                        yield found.__get__, spec
                     elif callable(found):
-                        table[found] = spec
-    return table
+                        yield found, spec
 
 
-@cache
-def _by_module() -> dict[type[nn.Module], OpSpec]:
-    return {module: spec for spec in registered() for module in spec.modules}
+_BY_FUNCTION = dict(_by_function())
+
+
+def registered() -> tuple[OpSpec, ...]:
+    """All rows."""
+    return _ROWS
+
+
+def known_functions() -> Collection[Callable[..., Any]]:
+    """All spellings of all functions with a row."""
+    return _BY_FUNCTION.keys()
 
 
 def function_spec(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> OpSpec | None:
     """The row of a torch function or method, in any spelling: torch.add, Tensor.add_, Tensor.__radd__, ..."""
-    spec = _by_function().get(function)
+    spec = _BY_FUNCTION.get(function)
     if spec is not None and spec.name in _TWO_OPERANDS and len(args) > 1 and isinstance(args[1], Tensor):
-        return _by_function()[_TWO_OPERANDS[spec.name]]
+        return _BY_FUNCTION[_TWO_OPERANDS[spec.name]]
     return spec
 
 
@@ -217,7 +226,7 @@ def module_spec(module: nn.Module) -> OpSpec | None:
     cls = type(module)
     if cls.__module__.startswith("torch.") and cls.__name__ in ("QuantStub", "DeQuantStub"):
         cls = getattr(stubs, cls.__name__)
-    return _by_module().get(cls)
+    return _BY_MODULE.get(cls)
 
 
 def qat_class(module: nn.Module) -> type[nn.Module] | None:

@@ -42,7 +42,9 @@ def _fold_batch_norm(model: nn.Module, op: Op) -> None:
             continue
         norm, gemm = model.get_submodule(node.path), model.get_submodule(op.first.path)
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        assert isinstance(gemm.weight, nn.Parameter) and norm.running_mean is not None and norm.running_var is not None
+        assert isinstance(gemm.weight, nn.Parameter)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         assert op.first.spec is not None
         with torch.no_grad():
             gain = (norm.running_var.double() + norm.eps).rsqrt()
@@ -88,7 +90,7 @@ def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
         module.register_module("activation_post_process", _build(output, node.path, module, device))
         if node is not op.first or op.kind != GEMM:
             continue
-        assert node.spec is not None and node.spec.weight is not None
+        assert node.spec is not None
         if node.site is None:
             weight = module.get_parameter("weight")
             module.register_module(

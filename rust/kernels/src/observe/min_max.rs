@@ -13,7 +13,8 @@ use crate::{
     parallel::{BLOCK, Team, share},
 };
 
-const LANES: usize = 64;
+/// Columns side by side: with 32, the three rows of them fill twelve of AVX2's sixteen registers.
+const LANES: usize = 32;
 /// Runs shorter than this are gathered column by column.
 const SHORT_RUN: usize = 32;
 
@@ -64,22 +65,41 @@ fn seen<T: Element>(isa: Isa, team: &dyn Team, x: &[T]) -> Seen {
     blocks.into_iter().fold(Seen::NOTHING, Seen::and)
 }
 
+/// All of `x` as one channel.
 #[inline(always)]
 fn scan<T: Element>(x: &[T]) -> Seen {
-    let (rows, rest) = x.as_chunks::<LANES>();
-    let mut lanes = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES], [0; LANES]);
-    for row in rows {
-        column_scan(row, &mut lanes.0, &mut lanes.1, &mut lanes.2);
-    }
-    column_scan(rest, &mut lanes.0[..rest.len()], &mut lanes.1[..rest.len()], &mut lanes.2[..rest.len()]);
-    let mut all = Seen::NOTHING;
-    for i in 0..LANES {
-        all = all.and(Seen { low: lanes.0[i], high: lanes.1[i], nan: lanes.2[i] != 0 });
-    }
-    all
+    let full = x.len() - x.len() % LANES;
+    let mut lanes = columns(&x[..full], 0, LANES);
+    let (rest, n) = (&x[full..], x.len() - full);
+    column_scan(rest, &mut lanes.low[..n], &mut lanes.high[..n], &mut lanes.nan[..n]);
+    (0..LANES).fold(Seen::NOTHING, |all, i| all.and(lanes.seen(i)))
 }
 
-/// One value into each lane. The flags are as wide as the values, so that no lane has to be narrowed.
+/// What was seen in [`LANES`] columns. Flags are as wide as values, so that no lane has to be narrowed.
+struct Lanes {
+    low: [f32; LANES],
+    high: [f32; LANES],
+    nan: [u32; LANES],
+}
+
+impl Lanes {
+    #[inline(always)]
+    fn seen(&self, i: usize) -> Seen {
+        Seen { low: self.low[i], high: self.high[i], nan: self.nan[i] != 0 }
+    }
+}
+
+/// Columns `first` to `first + LANES` of the rows of `width` in `x`, which stay in registers all the way down.
+#[inline(always)]
+fn columns<T: Element>(x: &[T], first: usize, width: usize) -> Lanes {
+    let mut lanes = Lanes { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES], nan: [0; LANES] };
+    for row in x.chunks_exact(width) {
+        column_scan(&row[first..first + LANES], &mut lanes.low, &mut lanes.high, &mut lanes.nan);
+    }
+    lanes
+}
+
+/// One value into each lane.
 #[inline(always)]
 fn column_scan<T: Element>(x: &[T], low: &mut [f32], high: &mut [f32], nan: &mut [u32]) {
     let n = x.len();
@@ -170,15 +190,24 @@ fn rows<T: Element>(x: &[T], channels: usize, inner: usize) -> Vec<Seen> {
     }
     // Few channels are repeated, so that rows are never short.
     let width = period * LANES.div_ceil(period).min(x.len() / period);
-    let (mut low, mut high, mut nan) =
-        (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width], vec![0; width]);
-    for row in x.chunks(width) {
-        column_scan(row, &mut low, &mut high, &mut nan);
-    }
     let mut all = vec![Seen::NOTHING; channels];
-    for i in 0..width {
-        let seen = &mut all[i % period / inner];
-        *seen = seen.and(Seen { low: low[i], high: high[i], nan: nan[i] != 0 });
+    let mut see = |column: usize, seen: Seen| {
+        let all = &mut all[column % period / inner];
+        *all = all.and(seen);
+    };
+    let whole = x.len() - x.len() % width;
+    for first in (0..width - width % LANES).step_by(LANES) {
+        let lanes = columns(&x[..whole], first, width);
+        (0..LANES).for_each(|i| see(first + i, lanes.seen(i)));
+    }
+    // The columns and the rows that do not fill a tile.
+    let left = width - width % LANES;
+    for (i, row) in x.chunks(width).enumerate() {
+        let from = if (i + 1) * width <= whole { left } else { 0 };
+        for (column, x) in row.iter().enumerate().skip(from) {
+            let value = x.widen().to_f32();
+            see(column, Seen { low: value, high: value, nan: value.is_nan() });
+        }
     }
     all
 }

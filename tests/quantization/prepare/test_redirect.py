@@ -1,0 +1,111 @@
+"""The forward of a prepared model under threads, compilers and wrappers."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nashquant.nn import qat
+from nashquant.quantization import UnknownOpWarning
+from nashquant.quantization.prepare.redirect import redirections
+from nashquant.quantization.prepare.registry import function_spec, known_functions
+
+Around = Callable[..., tuple[nn.Module, Any]]
+
+
+def body(self: nn.Module, x: Tensor) -> Tensor:
+    return F.relu(x + 1) * 2
+
+
+def test_threads_do_not_meet(around: Around, x: Tensor) -> None:
+    _, prepared = around(body, x)
+    inputs = [x * (i + 1) for i in range(8)]
+    expected = [prepared(item) for item in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            assert all(map(torch.equal, pool.map(prepared, inputs), expected))
+
+
+def test_a_failing_forward_leaves_nothing_behind(around: Around, x: Tensor) -> None:
+    def fragile(self: nn.Module, x: Tensor) -> Tensor:
+        y = F.relu(x)
+        if x.shape[0] == 1:
+            raise KeyError("inside")
+        return y
+
+    _, prepared = around(fragile, x)
+    expected = prepared(x)
+    with pytest.raises(KeyError, match="inside"):
+        prepared(x[:1])
+    assert torch.equal(prepared(x), expected)
+    assert torch.relu(-x).sum() == F.relu(-x).sum()  # and functions outside are torch's own
+
+
+def test_a_compiled_model_gives_the_same_bits_in_one_graph(around: Around, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: s.sub(F.relu(s.conv(x)) + 1), x, conv=nn.Conv2d(4, 4, 1), sub=Sub())
+    compiled = torch.compile(prepared, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        assert torch.equal(compiled(x), prepared(x))
+
+
+class Sub(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sigmoid() * x
+
+
+def test_export_captures_each_quantizer_as_one_op(around: Around, x: Tensor) -> None:
+    _, prepared = around(body, x)
+    program = torch.export.export(prepared, (x,), strict=False)
+    calls = [str(node.target) for node in program.graph.nodes if "fake_quantize" in str(node.target)]
+    assert calls == ["nashquant.fake_quantize_per_tensor.tensor"] * 4
+    assert torch.equal(program.module()(x), prepared(x))
+
+
+def test_forward_keeps_its_signature(around: Around, x: Tensor) -> None:
+    model, prepared = around(body, x)
+    assert inspect.signature(prepared.forward) == inspect.signature(model.forward)
+
+
+def test_only_modules_that_own_calls_get_another_class(around: Around, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: s.wrap(x), x, wrap=nn.Sequential(nn.Flatten(), nn.Sequential(Sub())))
+    assert type(prepared.wrap) is nn.Sequential
+    assert type(prepared.wrap[0]) is nn.Flatten
+    owner = prepared.wrap[1][0]
+    assert isinstance(owner, Sub)
+    assert sorted(to.module for to in redirections(owner).values()) == ["_generated_mul_0", "_generated_sigmoid_0"]
+    assert all(isinstance(child, qat.FloatFunctional) for child in owner.children())
+
+
+def test_a_forward_patched_onto_an_instance_is_still_the_one_that_runs(x: Tensor, around: Around) -> None:
+    sub = Sub()
+    sub.forward = lambda x: x.tanh()  # type: ignore[method-assign, assignment]
+    model, prepared = around(lambda s, x: s.sub(x), x, sub=sub)
+    assert hasattr(prepared.sub, "_generated_tanh_0")
+    torch.testing.assert_close(prepared(x), model(x), atol=0.05, rtol=0)
+
+
+def test_calls_inside_a_torch_module_s_own_forward_are_its_own(around: Around) -> None:
+    with pytest.warns(UnknownOpWarning):
+        _, prepared = around(lambda s, x: s.b(s.a(x)), torch.randn(1, 3, 4), a=_encoder_layer(), b=_encoder_layer())
+    owners = {name.partition("._generated")[0] for name, _ in prepared.named_modules() if "_generated" in name}
+    assert owners == {"a", "b"}
+
+
+def _encoder_layer() -> nn.Module:
+    return nn.TransformerEncoderLayer(4, 1, 4, batch_first=True)
+
+
+def test_all_spellings_of_a_function_are_one_op() -> None:
+    add = {function_spec(f) for f in (torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__radd__)}
+    assert len(add) == 1
+    assert function_spec(torch.max, (torch.ones(1), 0)).kind == "pass"  # type: ignore[union-attr]
+    assert function_spec(torch.max, (torch.ones(1), torch.ones(1))).name == "maximum"  # type: ignore[union-attr]
+    assert function_spec(torch.cumsum) is None
+    assert len(known_functions()) > 300
