@@ -47,9 +47,7 @@ class Mask:
 def is_dense(x: Tensor) -> bool:
     """Do the elements of `x` fill their memory without gap or overlap, in whatever order of axes?"""
 
-def fake_quantize_per_tensor(
-    x: Tensor, y: Tensor, *, scale: float, zero_point: int, qmin: int, qmax: int
-) -> None:
+def fake_quantize_per_tensor(x: Tensor, y: Tensor, *, scale: float, zero_point: int, qmin: int, qmax: int) -> None:
     """Writes fake-quantized `x` to `y`."""
 
 def fake_quantize_per_tensor_with_mask(
@@ -85,9 +83,7 @@ def min_max_per_channel(x: Tensor, low: Tensor, high: Tensor, *, axis: int) -> N
 def mse_search_per_tensor(x: Tensor, *, qmin: int, qmax: int, stride: int) -> float:
     """The threshold with the least squared error. Raises ValueError if `x` is empty."""
 
-def mse_search_per_channel(
-    x: Tensor, threshold: Tensor, *, axis: int, qmin: int, qmax: int, stride: int
-) -> None:
+def mse_search_per_channel(x: Tensor, threshold: Tensor, *, axis: int, qmin: int, qmax: int, stride: int) -> None:
     """Writes the best threshold of each index of `axis` to `threshold`, `[C]` f32.
 
     Raises ValueError if a channel is empty, IndexError if `x` has no such axis.

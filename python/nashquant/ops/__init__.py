@@ -45,9 +45,9 @@ def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, 
         return torch.ops.nashquant.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
     if not _rust.takes(x):
         scale = _check.per_tensor(x, scale, zero_point, qmin, qmax)
-        return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-any-return]
+        return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
     if x.requires_grad and torch.is_grad_enabled():
-        return _autograd.PerTensor.apply(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
+        return _autograd.PerTensor.apply(x, scale, zero_point, qmin, qmax)  # type: ignore[no-untyped-call,no-any-return]
     return _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)
 
 
@@ -76,9 +76,9 @@ def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis
         return torch.ops.nashquant.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)  # type: ignore[no-any-return]
     if not _rust.takes(x):
         _check.per_channel(x, scale, zero_point, axis, qmin, qmax)
-        return _autograd.ReferencePerChannel.apply(x, scale, zero_point, axis, qmin, qmax)[0]  # type: ignore[no-any-return]
+        return _autograd.ReferencePerChannel.apply(x, scale, zero_point, axis, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
     if x.requires_grad and torch.is_grad_enabled():
-        return _autograd.PerChannel.apply(x, scale, zero_point, axis, qmin, qmax)  # type: ignore[no-any-return]
+        return _autograd.PerChannel.apply(x, scale, zero_point, axis, qmin, qmax)  # type: ignore[no-untyped-call,no-any-return]
     return _rust.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)
 
 
@@ -89,7 +89,8 @@ def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: `x` has no elements.
         TypeError: `x` is not f32, f64, bf16 or f16.
     """
-    return (_rust if _rust.takes(x) else _torch).min_max_per_tensor(x.detach())
+    kernel = _rust.min_max_per_tensor if _rust.takes(x) else _torch.min_max_per_tensor
+    return kernel(x.detach())
 
 
 def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -100,7 +101,8 @@ def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
         TypeError: `x` is not f32, f64, bf16 or f16.
         IndexError: `x` has no such axis.
     """
-    return (_rust if _rust.takes(x) else _torch).min_max_per_channel(x.detach(), axis)
+    kernel = _rust.min_max_per_channel if _rust.takes(x) else _torch.min_max_per_channel
+    return kernel(x.detach(), axis)
 
 
 def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:
@@ -114,7 +116,8 @@ def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> T
         ValueError: `x` has no elements, `stride` is less than 1, or the integers make no range.
         TypeError: `x` is not f32, f64, bf16 or f16.
     """
-    return (_rust if _rust.takes(x) else _torch).mse_search_per_tensor(x.detach(), qmin, qmax, stride)
+    kernel = _rust.mse_search_per_tensor if _rust.takes(x) else _torch.mse_search_per_tensor
+    return kernel(x.detach(), qmin, qmax, stride)
 
 
 def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: int = 1) -> Tensor:
@@ -125,4 +128,5 @@ def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: i
         TypeError: `x` is not f32, f64, bf16 or f16.
         IndexError: `x` has no such axis.
     """
-    return (_rust if _rust.takes(x) else _torch).mse_search_per_channel(x.detach(), axis, qmin, qmax, stride)
+    kernel = _rust.mse_search_per_channel if _rust.takes(x) else _torch.mse_search_per_channel
+    return kernel(x.detach(), axis, qmin, qmax, stride)

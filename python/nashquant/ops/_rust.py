@@ -8,6 +8,11 @@ from torch import Tensor
 from nashquant import _core
 
 _PLAIN = (Tensor, torch.nn.Parameter)
+# Looked up once: for a tensor of 1K elements, looking up costs as much as the kernel.
+_has_storage = torch._C._has_storage
+_modes = torch._C._len_torch_dispatch_stack
+_transforms = torch._C._are_functorch_transforms_active
+_tracing = torch._C._get_tracing_state
 
 
 def takes(x: Tensor) -> bool:
@@ -16,10 +21,10 @@ def takes(x: Tensor) -> bool:
         not torch.compiler.is_compiling()
         and type(x) in _PLAIN
         and x.is_cpu
-        and torch._C._has_storage(x)
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch._C._are_functorch_transforms_active()
-        and torch._C._get_tracing_state() is None
+        and _has_storage(x)
+        and not _modes()
+        and not _transforms()
+        and _tracing() is None
     )
 
 

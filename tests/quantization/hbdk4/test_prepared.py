@@ -27,9 +27,7 @@ from .small_models import initializer, nodes, operators, run
 
 
 def calibrated(model: nn.Module, inputs: tuple[Tensor, ...], *setters: object, folder: Path) -> nn.Module:
-    prepared = prepare(
-        model.eval(), inputs, (*setters, default_calibration_qconfig_setter), save_dir=str(folder / "report")
-    )
+    prepared = prepare(model.eval(), inputs, (*setters, default_calibration_qconfig_setter), save_dir=str(folder))
     prepared.eval()
     set_fake_quantize(prepared, FakeQuantState.CALIBRATION)
     with torch.no_grad():

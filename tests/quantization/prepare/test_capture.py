@@ -180,6 +180,7 @@ def test_calls_outside_the_stubs_are_left_alone(x: Tensor) -> None:
     assert names(prepared)[:1] == ["_generated_relu_0"]
     assert type(prepared.before) is nn.Conv2d
     assert type(prepared.after) is nn.ReLU
+    assert check_result_of(prepared).called_times == ()
     set_fake_quantize(prepared, "qat")
     assert prepared(x, torch.zeros(2, 4, 6, 6)).dim() == 0  # calls never recorded, but not quantized either
 

@@ -312,9 +312,15 @@ def test_the_report_is_written_where_asked(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     prepared = prepare(net_with_statistics(), IMAGES, default_qat_qconfig_setter)
     assert (tmp_path / "model_check_result.txt").read_text() == str(check_result_of(prepared))
-    (tmp_path / "there").mkdir()
     prepare(net_with_statistics(), IMAGES, default_qat_qconfig_setter, save_dir=tmp_path / "there")
     assert (tmp_path / "there" / "model_check_result.txt").exists()
+
+
+def test_a_tensor_with_a_history_in_an_attribute_is_named() -> None:
+    net = net_with_statistics()
+    net.backbone[1].cache = net.stem.weight * 2  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"'backbone\.1\.cache' is a tensor with a gradient history"):
+        prepared_net(net)
 
 
 def test_an_integer_tensor_into_a_stub_is_refused_by_name() -> None:

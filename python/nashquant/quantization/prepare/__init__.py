@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from nashquant.march import require_march
 from nashquant.nn.qat import Quantized
 
-from .assign import assign_qconfigs
+from .assign import Plan, assign_qconfigs
 from .capture import CheckpointedCallError, capture
 from .prepared import check_result_of, make_prepared
 from .redirect import UnrecordedCallError
@@ -73,8 +73,8 @@ def prepare(
         qconfig_setter: how ops are quantized; of several, the first that speaks for an op wins.
         example_kw_inputs: the keyword inputs.
         method: only JIT_STRIP.
-        save_dir: where model_check_result.txt is written; None writes nothing. `check_result_of(prepared)` gives the
-            same as an object.
+        save_dir: folder for model_check_result.txt, made where missing; None writes nothing.
+            `check_result_of(prepared)` gives the same as an object.
 
     Raises:
         RuntimeError: no march was set.
@@ -90,19 +90,31 @@ def prepare(
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     kwargs = dict(example_kw_inputs or {})
 
-    nodes = capture(model, args, kwargs)
-    plan = assign_qconfigs(nodes, model, setters, march, (args, kwargs))
-    result = check_result(model, plan)
-    prepared = copy.deepcopy(model)
+    prepared = _copied(model)
+    recording = capture(model, args, kwargs)
+    plan = assign_qconfigs(recording.nodes, model, setters, march, (args, kwargs))
+    result = check_result(model, plan, recording.calls)
     replace_ops(prepared, plan)
     make_prepared(prepared, result)
 
-    _tell(result)
+    _tell(result, plan)
     if save_dir is not None:
         path = Path(save_dir) / "model_check_result.txt"
         result.save(path)
         _log.info("wrote %s", path)
     return prepared
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    for path, module in model.named_modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                where = f"{path}.{name}".removeprefix(".")
+                raise ValueError(
+                    f"{where!r} is a tensor with a gradient history, which can't be copied: detach it before prepare, "
+                    "or make it a buffer"
+                )
+    return copy.deepcopy(model)
 
 
 def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[QconfigSetterBase, ...]:
@@ -122,7 +134,9 @@ def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[Qcon
     return setters
 
 
-def _tell(result: ModelCheckResult) -> None:
+def _tell(result: ModelCheckResult, plan: Plan) -> None:
+    for warning in plan.graph.warnings:
+        _log.warning(warning)
     if result.float_ops:
         names = ", ".join(name for name, _ in result.float_ops[:8]) + (", ..." if len(result.float_ops) > 8 else "")
         warnings.warn(

@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,15 +36,28 @@ from .registry import (
     module_spec,
 )
 
-__all__ = ["CheckpointedCallError", "capture"]
+__all__ = ["CheckpointedCallError", "Recording", "capture"]
 
 
 class CheckpointedCallError(NotImplementedError):
     """A call would be recomputed where it could no longer be redirected to its quantizer."""
 
 
-def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Node]:
-    """The ops between QuantStub and DeQuantStub, in the order they ran.
+@dataclass(frozen=True)
+class Recording:
+    """One run of a model.
+
+    Attributes:
+        nodes: the ops between QuantStub and DeQuantStub, in the order they ran.
+        calls: how often each registered module ran, wherever it stands.
+    """
+
+    nodes: list[Node]
+    calls: Counter[str]
+
+
+def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
+    """What ran, on the example inputs.
 
     The model runs as it is (train or eval), without gradients, on a copy that shares only its parameters: buffers
     and the random state are not touched.
@@ -67,7 +81,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             f"{type(model).__name__} fails on the example inputs given to prepare: {type(error).__name__}: {error}"
         ) from error
     recorder.check(outputs)
-    return recorder.nodes
+    return Recording(recorder.nodes, recorder.calls)
 
 
 def _cuda_devices(model: nn.Module) -> list[torch.device]:
@@ -95,6 +109,7 @@ class _Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.nodes: list[Node] = []
+        self.calls: Counter[str] = Counter()
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []  # while a tensor lives, its id is its own
         self._paused = False
@@ -162,6 +177,7 @@ class _Recorder(TorchFunctionMode):
                     return entered(forward, args, kwargs)
                 finally:
                     self._scopes.pop()
+            self.calls[path] += 1
             operands = self._operands(args, kwargs)
             with self._pause():
                 outputs = forward(*args, **kwargs)

@@ -30,12 +30,13 @@ def fuse(nodes: list[Node], model: nn.Module, march: March, apart: frozenset[str
     calls: dict[str, list[Node]] = {}
     for node in nodes:
         calls.setdefault(node.path if node.spec is not None else f"{node.path}#{id(node)}", []).append(node)
+    shared = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
     taken: dict[int, Op] = {}
     order = {id(node): index for index, node in enumerate(nodes)}
     # Later GEMMs first: where both sides of an addition are GEMMs, the other side must already be there.
     for node in sorted((n for n in nodes if n.kind == GEMM), key=lambda n: -order[id(n)]):
         if len(calls[node.path]) == 1 and id(node) not in taken:
-            chain = _chain(node, calls, model, node.path in apart, taken)
+            chain = _chain(node, calls, model, shared, node.path in apart, taken)
             if len(chain) > 1:
                 op = Op(chain, chain)
                 taken.update((id(member), op) for member in chain)
@@ -51,7 +52,9 @@ def fuse(nodes: list[Node], model: nn.Module, march: March, apart: frozenset[str
     return Graph(nodes, ops, march)
 
 
-def _chain(gemm: Node, calls: dict[str, list[Node]], model: nn.Module, apart: bool, taken: dict[int, Op]) -> list[Node]:
+def _chain(
+    gemm: Node, calls: dict[str, list[Node]], model: nn.Module, shared: Counter[int], apart: bool, taken: dict[int, Op]
+) -> list[Node]:
     chain = [gemm]
 
     def follow(*names: str) -> Node | None:
@@ -64,7 +67,7 @@ def _chain(gemm: Node, calls: dict[str, list[Node]], model: nn.Module, apart: bo
         return node
 
     norm = follow("batch_norm")
-    if norm is not None and _folds(gemm, norm, model):
+    if norm is not None and _folds(gemm, norm, model, shared):
         chain.append(norm)
     add = follow("add", "add_relu")
     if add is not None and not apart and _is_plain_addition(add):
@@ -75,7 +78,7 @@ def _chain(gemm: Node, calls: dict[str, list[Node]], model: nn.Module, apart: bo
     return chain
 
 
-def _folds(gemm: Node, norm: Node, model: nn.Module) -> bool:
+def _folds(gemm: Node, norm: Node, model: nn.Module, shared: Counter[int]) -> bool:
     """Whether a BatchNorm module is the affine map of a GEMM module's output channels."""
     if gemm.site is not None or gemm.spec is None:
         return False
@@ -84,7 +87,6 @@ def _folds(gemm: Node, norm: Node, model: nn.Module) -> bool:
         return False
     if gemm.spec.name == "linear" and len(gemm.outputs[0].shape) != 2:
         return False
-    shared = Counter(id(p) for m in model.modules() for p in m._parameters.values() if p is not None)
     return all(shared[id(p)] == 1 for p in module._parameters.values() if p is not None)
 
 

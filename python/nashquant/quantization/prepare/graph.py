@@ -148,12 +148,17 @@ class Op:
 
 
 class Graph:
-    """The recorded nodes in the order they ran, grouped into ops, for one march."""
+    """The recorded nodes in the order they ran, grouped into ops, for one march.
+
+    Attributes:
+        warnings: what setters found worth telling the user.
+    """
 
     def __init__(self, nodes: list[Node], ops: list[Op], march: March) -> None:
         self.nodes = nodes
         self.ops = ops
         self.march = march
+        self.warnings: list[str] = []
         self._op_of = {id(node): op for op in ops for node in (*op.chain, *op.calls)}
 
     def op_of(self, node: Node) -> Op:

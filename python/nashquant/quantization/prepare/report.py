@@ -82,7 +82,8 @@ class ModelCheckResult:
         return "\n\n".join(self._sections()) + "\n"
 
     def save(self, path: str | Path) -> None:
-        """Writes the text to a file."""
+        """Writes the text to a file; makes its folder where missing."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(str(self), encoding="utf-8")
 
     def _sections(self) -> Iterable[str]:
@@ -143,8 +144,8 @@ class ModelCheckResult:
                 yield f"{row.name:<16}{_short(row.input_dtypes[0])}*{_short(weight.dtype)}"
 
 
-def check_result(model: nn.Module, plan: Plan) -> ModelCheckResult:
-    """The report of a plan for the float `model`."""
+def check_result(model: nn.Module, plan: Plan, calls: Counter[str]) -> ModelCheckResult:
+    """The report of a plan for the float `model`, whose modules ran as often as `calls` says."""
     graph = plan.graph
     layers, weights = [], []
     seen: Counter[str] = Counter()
@@ -181,7 +182,7 @@ def check_result(model: nn.Module, plan: Plan) -> ModelCheckResult:
     unknown = Counter(f"{node.path}[{node.label}]".removeprefix(".") for node in graph.nodes if node.spec is None)
     return ModelCheckResult(
         fusable=tuple(fusable_but_shared(graph.nodes, graph)),
-        called_times=tuple(_called_times(model, graph.nodes)),
+        called_times=tuple(_called_times(model, calls)),
         layers=tuple(layers),
         weights=tuple(weights),
         messages=tuple((name, types.get(name, ""), message) for name, message in plan.messages),
@@ -206,12 +207,11 @@ def _calls(plan: Plan) -> Iterable[tuple[Op, Node]]:
             yield op, node
 
 
-def _called_times(model: nn.Module, nodes: Sequence[Node]) -> Iterable[tuple[str, int]]:
-    times = Counter(node.path for node in nodes if node.site is None)
+def _called_times(model: nn.Module, calls: Counter[str]) -> Iterable[tuple[str, int]]:
     for path, module in model.named_modules():
         spec = module_spec(module)
-        if spec is not None and spec.kind != PASS and times[path] != 1:
-            yield path, times[path]
+        if spec is not None and spec.kind != PASS and calls[path] != 1:
+            yield path, calls[path]
 
 
 def _statistics(rows: Iterable[tuple[str, Sequence[DType]]]) -> dict[str, Counter[DType]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from collections.abc import Sequence
@@ -15,8 +14,6 @@ from nashquant.quantization.prepare.setter import QconfigSetterBase
 from nashquant.quantization.qconfig import QConfig
 
 __all__ = ["SensitivityQconfigSetter", "SensitivityTable"]
-
-_log = logging.getLogger("nashquant")
 
 SensitivityTable = Sequence[Sequence[Any]] | str | os.PathLike[str]
 
@@ -64,7 +61,7 @@ class SensitivityQconfigSetter(QconfigSetterBase):
             raise ValueError(f"none of the {len(self.names)} sensitive ops ({listed}) is an op of this model")
         missing = [name for name in self.names if name not in ops]
         if missing:
-            _log.warning("sensitive ops that this model does not quantize: %s", ", ".join(missing))
+            graph.warnings.append(f"sensitive ops that this model does not quantize: {', '.join(missing)}")
         return found
 
 

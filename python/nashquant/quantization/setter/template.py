@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 
 from nashquant.dtype import qint16
@@ -12,24 +11,21 @@ from nashquant.quantization.qconfig import QConfig
 
 __all__ = ["GridInt16Template", "HighPrecisionOutputTemplate", "Template", "TemplateQconfigSetter"]
 
-_log = logging.getLogger("nashquant")
-
 
 class HighPrecisionOutputTemplate:
     """Leaves a GEMM that feeds only DeQuantStubs in the accumulator's precision."""
 
     def qconfigs(self, graph: Graph, default: QConfig) -> dict[str, QConfig]:
-        """The outputs that can be high precision; logs a warning about those that can't."""
+        """The outputs that can be high precision; a warning about those that can't."""
         found = {}
         kinds = graph.march.spec.high_precision_kinds
         for op in graph.ops:
             if op.kind in kinds and graph.feeds_only_dequant(op):
                 found[op.name] = default.replace(output=None)
         for name in graph.low_precision_outputs(found):
-            _log.warning(
-                "the output of %r leaves the chip without high precision: only a conv, linear or matmul whose output "
-                "goes directly to a DeQuantStub and nowhere else keeps its accumulator's precision",
-                name,
+            graph.warnings.append(
+                f"the output of {name!r} leaves the chip without high precision: only a conv, linear or matmul whose "
+                "output goes directly to a DeQuantStub and nowhere else keeps its accumulator's precision"
             )
         return found
 

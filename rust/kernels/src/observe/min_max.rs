@@ -189,7 +189,7 @@ fn rows<T: Element>(x: &[T], channels: usize, inner: usize) -> Vec<Seen> {
         return all;
     }
     // Few channels are repeated, so that rows are never short.
-    let width = period * LANES.div_ceil(period).min(x.len() / period);
+    let width = period * (8 * LANES).div_ceil(period).min(x.len() / period);
     let mut all = vec![Seen::NOTHING; channels];
     let mut see = |column: usize, seen: Seen| {
         let all = &mut all[column % period / inner];
