@@ -89,27 +89,11 @@ def load_data() -> Data:
     return Data(x[train], y[train], x[test], y[test])
 
 
-class Steps:
-    """One progress bar for each long step, with its result at the end of the line."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-
-    def start(self, title: str, total: int) -> TaskID:
-        return self.progress.add_task(title, total=total, note="")
-
-    def advance(self, step: TaskID, note: str = "") -> None:
-        self.progress.update(step, advance=1, note=note)
-
-    def finish(self, step: TaskID, note: str) -> None:
-        self.progress.update(step, note=note)
-
-
-def train(model: nn.Module, data: Data, epochs: int, lr: float, steps: Steps, title: str) -> TaskID:
+def train(model: nn.Module, data: Data, epochs: int, lr: float, progress: Progress, title: str) -> TaskID:
     """AdamW with a learning rate that falls to zero along a cosine."""
     order = torch.Generator().manual_seed(1)
     batches = -(-len(data.train_y) // BATCH)
-    step = steps.start(title, epochs * batches)
+    step = progress.add_task(title, total=epochs * batches, note="")
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * batches)
     for _ in range(epochs):
@@ -119,20 +103,20 @@ def train(model: nn.Module, data: Data, epochs: int, lr: float, steps: Steps, ti
             loss.backward()
             optimizer.step()
             schedule.step()
-            steps.advance(step, f"loss {loss.item():.3f}")
+            progress.update(step, advance=1, note=f"loss {loss.item():.3f}")
     return step
 
 
-def calibrate(model: nn.Module, data: Data, steps: Steps, title: str) -> TaskID:
+def calibrate(model: nn.Module, data: Data, progress: Progress, title: str) -> TaskID:
     """Shows the model the training images, in float, while its observers look on."""
     batches = data.train_x.split(CALIBRATION_BATCH)
-    step = steps.start(title, len(batches))
+    step = progress.add_task(title, total=len(batches), note="")
     model.eval()
     set_fake_quantize(model, FakeQuantState.CALIBRATION)
     with torch.no_grad():
         for x in batches:
             model(x)
-            steps.advance(step)
+            progress.advance(step)
     model.eval()
     set_fake_quantize(model, FakeQuantState.VALIDATION)
     return step
@@ -202,37 +186,38 @@ def main() -> None:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
-        steps = Steps(progress)
 
         def note(step: TaskID, name: str, model: nn.Module) -> None:
             results[name] = scores(model, data)
-            steps.finish(step, accuracy(results[name], data))
+            progress.update(step, note=accuracy(results[name], data))
 
         float_model = Digits()
-        step = train(float_model.train(), data, float_epochs, 1e-2, steps, "train float")
+        step = train(float_model.train(), data, float_epochs, 1e-2, progress, "train float")
         note(step, "float", float_model)
 
         calibrated = prepared(default_calibration_qconfig_setter, "calibrated_int8")
-        step = calibrate(calibrated, data, steps, "calibrate int8")
+        step = calibrate(calibrated, data, progress, "calibrate int8")
         note(step, "calibrated int8", calibrated)
 
         qat = prepared(default_qat_qconfig_setter, "qat_int8")
         qat.load_state_dict(calibrated.state_dict())
         qat.train()
         set_fake_quantize(qat, FakeQuantState.QAT)
-        step = train(qat, data, qat_epochs, 1e-3, steps, "train quantized (QAT)")
+        step = train(qat, data, qat_epochs, 1e-3, progress, "train quantized (QAT)")
         qat.eval()
         set_fake_quantize(qat, FakeQuantState.VALIDATION)
         note(step, "QAT int8", qat)
 
         wide = prepared(calibration_8bit_weight_16bit_act_qconfig_setter, "calibrated_int16")
-        step = calibrate(wide, data, steps, "calibrate int16")
+        step = calibrate(wide, data, progress, "calibrate int16")
         note(step, "calibrated int16", wide)
 
+        step = progress.add_task("export QAT as ONNX", total=1, note="")
+        path, same = exported(qat, data, results["QAT int8"], arguments.out)
+        progress.update(step, advance=1, note=f"ONNX Runtime agrees on {same} of {len(data.test_y)}")
+
     console.print(comparison(results, data))
-    path, same = exported(qat, data, results["QAT int8"], arguments.out)
-    console.print(f"{path}: ONNX Runtime reads the same digit in {same} of {len(data.test_y)} images.")
-    console.print(f"{time.monotonic() - started:.0f} s in all.")
+    console.print(f"{path} and the reports beside it: {time.monotonic() - started:.0f} s in all.", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ import onnx
 import pytest
 import torch
 
+from nashquant.quantization import FakeQuantize
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 ARTICLE = ["article_linear_int16.py", "article_add_fixed_scale.py"]
 
@@ -30,12 +32,8 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def out_dtypes(model: torch.nn.Module) -> dict[str, str]:
-    suffix = ".activation_post_process"
-    return {
-        name.removesuffix(suffix): str(module.dtype)
-        for name, module in model.named_modules()
-        if name.endswith(suffix) and hasattr(module, "scale")
-    }
+    quantizers = {name: getattr(op, "activation_post_process", None) for name, op in model.named_modules()}
+    return {name: str(quantizer.dtype) for name, quantizer in quantizers.items() if isinstance(quantizer, FakeQuantize)}
 
 
 def exported(folder: Path) -> onnx.ModelProto:

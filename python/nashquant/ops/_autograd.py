@@ -59,7 +59,7 @@ class _PassThrough(Function):
 
 
 def _pass_through(grad_y: Tensor, mask: _core.Mask) -> Tensor:
-    if not _rust.takes(grad_y):  # batched or traced gradients
+    if not _rust.takes_gradient(grad_y):
         return _torch.fake_quantize_backward(grad_y, _rust.unpack(mask))
     if grad_y.requires_grad and torch.is_grad_enabled():
         return _PassThrough.apply(grad_y, mask)  # type: ignore[no-untyped-call,no-any-return]

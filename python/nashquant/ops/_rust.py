@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from nashquant import _core
 
@@ -18,14 +19,18 @@ _tracing = torch._C._get_tracing_state
 def takes(x: Tensor) -> bool:
     """Is `x` memory that a kernel can read now: on the CPU, and nobody is tracing or transforming?"""
     return (
-        not torch.compiler.is_compiling()
+        not is_compiling()
         and type(x) in _PLAIN
         and x.is_cpu
-        and _has_storage(x)
         and not _modes()
         and not _transforms()
         and _tracing() is None
     )
+
+
+def takes_gradient(grad_y: Tensor) -> bool:
+    """The same of a gradient, which comes to the device of `x`, but may be batched."""
+    return type(grad_y) is Tensor and _has_storage(grad_y)
 
 
 def _dense(x: Tensor) -> Tensor:

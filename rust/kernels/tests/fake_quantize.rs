@@ -78,7 +78,7 @@ fn every_isa_equals_the_naive_twin_at_every_length_and_offset() {
                     per_tensor_with_mask(isa, &Serial, x, grid, y, &mut mask).unwrap();
                     assert_eq!(bits(y), bits(&values), "{isa:?} {grid:?} {n} {offset} with mask");
                     let inside: Vec<_> = expected.iter().map(|e| e.1).collect();
-                    assert_eq!(naive::unpacked(&mask, n), inside, "{isa:?} {grid:?} {n} {offset}");
+                    assert_eq!(mask, naive::packed(&inside), "{isa:?} {grid:?} {n} {offset}");
                 }
             }
         }
@@ -171,6 +171,21 @@ fn the_gradient_is_multiplied_so_that_nan_and_infinity_show() {
             assert!(grad_x[0].is_nan() && grad_x[1].is_nan() && grad_x[5].is_nan(), "{isa:?}");
             assert_eq!(bits(&grad_x[2..5]), bits(&[-0.0, -2.0, f32::INFINITY]), "{isa:?}");
             assert!(grad_x[6..].iter().all(|g| *g == 3.0), "{isa:?} {n}");
+        }
+    }
+}
+
+#[test]
+fn each_gradient_meets_its_own_bit_at_every_length() {
+    for isa in Isa::available() {
+        for n in (0..=70).chain([511, 513, 1030]) {
+            let grad_y = naive::finite(n, 2.0);
+            let inside: Vec<_> = (0..n).map(|i| i * i % 7 < 3).collect();
+            let mut grad_x = vec![f32::NAN; n];
+            backward(isa, &Serial, &grad_y, &naive::packed(&inside), &mut grad_x).unwrap();
+            let expected: Vec<_> =
+                grad_y.iter().zip(&inside).map(|(g, i)| g * f32::from(u8::from(*i))).collect();
+            assert_eq!(bits(&grad_x), bits(&expected), "{isa:?} {n}");
         }
     }
 }

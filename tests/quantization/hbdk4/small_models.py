@@ -75,6 +75,16 @@ def initializer(exported: ExportedModel, name: str) -> tuple[str, np.ndarray]:
     return onnx.TensorProto.DataType.Name(found.data_type), np.array(ir.from_proto(found).numpy(), dtype=np.float64)
 
 
+def integer_type(exported: ExportedModel, quantize: onnx.NodeProto) -> str:
+    """What a QuantizeLinear gives: the type of its zero point, which is 0, or its `output_dtype`."""
+    if len(quantize.input) == 3:
+        found, zero_point = initializer(exported, quantize.input[2])
+        assert not zero_point.any()
+        return found
+    (dtype,) = (each.i for each in quantize.attribute if each.name == "output_dtype")
+    return onnx.TensorProto.DataType.Name(dtype)
+
+
 def operators(exported: ExportedModel) -> list[str]:
     return [node.op_type for node in exported.model.graph.node]
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nashquant import ops
 from nashquant.dtype import QuantDType, qint4, qint8, qint16
 from nashquant.quantization.hbdk4 import export
 
@@ -30,7 +31,7 @@ def test_integers_per_channel(dtype: QuantDType, stored: str, high: int, low: in
     assert (found, integers.tolist()) == (stored, [[2, 0, -4], [3, high, low]])
     assert "QuantizeLinear" not in operators(exported)
     (dequantize,) = nodes(exported, "DequantizeLinear")
-    assert list(dequantize.input) == ["weight", "weight_fake_quant.scale", "weight_fake_quant.zero_point"]
+    assert list(dequantize.input)[:2] == ["weight", "weight_fake_quant.scale"]
     assert [(each.name, each.i) for each in dequantize.attribute] == [("axis", 0)]
 
 
@@ -102,6 +103,28 @@ def test_in_half_precision_no_step_is_lost(tmp_path: Path) -> None:
     exported = export(model.eval(), torch.ones(1, 2).half(), path=tmp_path / "m.onnx", verify=False)
     expected = torch.round(weight.float() * 2**15).clamp(max=32767)
     assert initializer(exported, "weight")[1].tolist() == expected.tolist()
+
+
+class Shifted(nn.Module):
+    """A zero point, which `nashquant.ops` takes though no FakeQuantize has one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant = quantizer(0.5)
+        self.weight = nn.Parameter(torch.tensor([[0.5, -99.0, 99.0]]))
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = ops.fake_quantize_per_tensor(self.weight, 0.5, 3, -128, 127)
+        return F.linear(ops.fake_quantize_per_tensor(self.quant(x), 0.5, -5, -128, 127), weight)
+
+
+def test_a_zero_point_is_kept(tmp_path: Path) -> None:
+    model, x = Shifted(), torch.tensor([[1.0, 0.5, -70.0]])
+    exported = export(model, x, path=tmp_path / "m.onnx")
+    assert initializer(exported, "weight")[1].tolist() == [[4, -128, 127]]
+    assert [each.name for each in exported.model.graph.initializer if "zero_point" in each.name] != []
+    assert run(exported, x)[0].tolist() == model(x).tolist()
 
 
 class Noisy(nn.Module):

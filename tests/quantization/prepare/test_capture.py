@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nashquant.dtype import qint8
 from nashquant.quantization import (
     DeQuantStub,
     QuantStub,
@@ -195,20 +196,10 @@ def test_an_unknown_op_stays_float_is_named_and_warned_about(around: Around, x: 
     torch.testing.assert_close(prepared(x), model(x), atol=0.5, rtol=0.1)
 
 
-def test_attention_stays_float_and_the_layers_around_it_are_quantized(around: Around) -> None:
-    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    x = torch.randn(2, 5, 8)
-    with pytest.warns(UnknownOpWarning, match=r"layer\.self_attn\[multi_head_attention_forward\]"):
-        model, prepared = around(lambda s, x: s.layer(x), x, layer=layer)
-    assert names(prepared) == [
-        "layer._generated_add_0",
-        "layer.norm1",
-        "layer._generated_relu_0",
-        "layer.linear2",
-        "layer._generated_add_1",
-        "layer.norm2",
-    ]
-    torch.testing.assert_close(prepared(x), model(x), atol=0.15, rtol=0.1)
+def test_the_gain_of_a_norm_is_no_activation(around: Around, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: F.layer_norm(x, (6,), s.gain, s.gain), x, gain=nn.Parameter(torch.rand(6)))
+    assert prepared._generated_layer_norm_0.operand_fake_quant is None
+    assert [list(row.input_dtypes) for row in check_result_of(prepared).layers[1:2]] == [[qint8]]
 
 
 def test_a_float_functional_is_one_op_under_its_own_name(around: Around, x: Tensor) -> None:

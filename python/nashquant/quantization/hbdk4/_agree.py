@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from ._calls import Call
-
-# What moves values and does not change them: an output behind these is still on its quantizer's grid.
-_MOVES = {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 
 
 @dataclass(frozen=True)
@@ -83,9 +80,9 @@ def probes(graph: ir.Graph, calls: Mapping[ir.Node, Call], outputs: Sequence[Ten
             step = call.grid.along(call.grid.scale, call.y.dim())
             found.append(Probe(call.quantizer, _name(node.outputs[0]), call.y, step, _allowed(call)))
     for value, y in zip(graph.outputs, outputs, strict=True):
-        sources = [calls[node] for node in _sources(value) if node in calls]
-        if len(sources) == 1 and sources[0].grid.axis is None:
-            step, allowed = sources[0].grid.scale, _allowed(sources[0])
+        source = _source(value, calls)
+        if source is not None and source.grid.axis is None:
+            step, allowed = source.grid.scale, _allowed(source)
         elif y.is_floating_point() and y.numel():
             step, allowed = (y.detach().abs().max().float() / 127.5).clamp(min=2.0**-126), 2.0
         else:
@@ -94,28 +91,28 @@ def probes(graph: ir.Graph, calls: Mapping[ir.Node, Call], outputs: Sequence[Ten
     return found
 
 
-def run(file: Path, names: Sequence[str], inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """What ONNX Runtime computes for the outputs called `names`, each node as it is written in `file`."""
+def run(file: Path, names: Sequence[str], inputs: Mapping[str, Tensor], optimized: bool = False) -> list[Tensor]:
+    """What ONNX Runtime computes for the outputs called `names`: each node as it is in `file`, or `optimized`."""
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
     return [torch.from_numpy(array.copy()) for array in session.run(list(names), arrays)]
 
 
-def _sources(value: ir.Value) -> Iterable[ir.Node]:
-    """The nodes that made what is in `value`, behind those that only move it."""
+def _source(value: ir.Value, calls: Mapping[ir.Node, Call]) -> Call | None:
+    """The call that made what is in `value`, if that was only moved since."""
+    from ._moves import MOVES  # needs onnx
+
     node = value.producer()
-    if node is None:
-        return
-    if node.op_type not in _MOVES:
-        yield node
-        return
-    if node.inputs[0] is not None:
-        yield from _sources(node.inputs[0])
+    while node is not None and node not in calls:
+        moves = node.op_type in MOVES or node.op_type in ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
+        node = node.inputs[0].producer() if moves and node.inputs[0] is not None else None
+    return None if node is None else calls[node]
 
 
 def _allowed(call: Call) -> float:

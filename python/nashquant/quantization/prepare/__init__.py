@@ -94,7 +94,7 @@ def prepare(
     recording = capture(model, args, kwargs)
     plan = assign_qconfigs(recording.nodes, model, setters, march, (args, kwargs))
     result = check_result(model, plan, recording.calls)
-    replace_ops(prepared, plan)
+    replace_ops(prepared, plan, recording.spelled)
     make_prepared(prepared, result)
 
     _tell(result, plan)

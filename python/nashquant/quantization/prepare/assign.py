@@ -52,12 +52,10 @@ class Plan:
     def input_dtypes(self, op: Op, call: Node | None = None) -> list[DType]:
         """What the op's tensors come as, after quantizers at its own door; weights of a functional op not counted."""
         dtypes = []
-        for operand in op.operands(call or op.calls[0]):
-            if is_weight(op, operand.position):
-                continue
-            dtype = self.dtype(operand.value)
-            spec = self.operand_spec(op, operand.value)
-            dtypes.append(dtype if spec is None else spec.dtype)
+        for node, operand in op.operands(call or op.calls[0]):
+            if is_activation(node, operand.position):
+                spec = self.operand_spec(op, operand.value)
+                dtypes.append(self.dtype(operand.value) if spec is None else spec.dtype)
         return dtypes
 
     def operand_spec(self, op: Op, value: Value) -> FakeQuantizeSpec | None:
@@ -82,10 +80,12 @@ class Plan:
         return op.name in self.qconfigs
 
 
-def is_weight(op: Op, position: str) -> bool:
-    """Whether an operand of a functional call is the weight or bias of a conv or linear."""
-    spec = op.first.spec
-    return spec is not None and spec.weight is not None and op.first.site is not None and position not in ("0", "input")
+def is_activation(node: Node, position: str) -> bool:
+    """Whether an operand of a call is an activation, not a weight, a gain or a mask."""
+    if node.spec is None or node.spec.activations is None:
+        return True
+    first = position.partition("_")[0]
+    return int(first) < node.spec.activations if first.isdigit() else first == "input"
 
 
 def assign_qconfigs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -31,12 +32,17 @@ class CallSite(NamedTuple):
     repeat: int
 
 
+_NOT_THE_USERS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+
+
 def entered(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Runs a forward. Its frame is the border up to which `call_site` looks."""
     return forward(*args, **kwargs)
 
 
 _BORDER = entered.__code__
+# Between a composite's parts and the composite's own call lie our handlers, one when recording, another when running.
+_HANDLERS = tuple(str(Path(__file__).with_name(name)) for name in ("capture.py", "redirect.py"))
 
 
 def _frames(depth: int) -> list[FrameType]:
@@ -56,7 +62,8 @@ def call_site(depth: int) -> Position:
         code = frame.f_code
         if code is _BORDER:
             break
-        position.append((code.co_filename, code.co_firstlineno, frame.f_lasti))
+        if code.co_filename not in _HANDLERS:
+            position.append((code.co_filename, code.co_firstlineno, frame.f_lasti))
         frame = frame.f_back
     return tuple(position)
 
@@ -80,6 +87,6 @@ def source_line(depth: int) -> str:
     """`file:line` of the nearest frame that is the user's."""
     frames = _frames(depth + 1)
     for frame in frames:
-        if "/torch/" not in frame.f_code.co_filename.replace("\\", "/"):
+        if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
     return f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else "an unknown place"

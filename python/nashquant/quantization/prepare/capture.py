@@ -24,6 +24,7 @@ from .call_site import (
     is_checkpointed,
     source_line,
 )
+from .composite import spelled_out
 from .graph import Node, Operand, Origin, Value
 from .registry import (
     CONSTANT,
@@ -31,6 +32,7 @@ from .registry import (
     EMBEDDING,
     PASS,
     QUANT,
+    SPELLED,
     function_spec,
     is_float_functional,
     module_spec,
@@ -50,10 +52,12 @@ class Recording:
     Attributes:
         nodes: the ops between QuantStub and DeQuantStub, in the order they ran.
         calls: how often each registered module ran, wherever it stands.
+        spelled: composite calls that were recorded in parts: owner, and where in its forward.
     """
 
     nodes: list[Node]
     calls: Counter[str]
+    spelled: list[tuple[str, CallSite]]
 
 
 def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
@@ -81,7 +85,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             f"{type(model).__name__} fails on the example inputs given to prepare: {type(error).__name__}: {error}"
         ) from error
     recorder.check(outputs)
-    return Recording(recorder.nodes, recorder.calls)
+    return Recording(recorder.nodes, recorder.calls, recorder.spelled)
 
 
 def _cuda_devices(model: nn.Module) -> list[torch.device]:
@@ -110,6 +114,7 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.nodes: list[Node] = []
         self.calls: Counter[str] = Counter()
+        self.spelled: list[tuple[str, CallSite]] = []
         self._values: dict[int, Value] = {}
         self._alive: list[Tensor] = []  # while a tensor lives, its id is its own
         self._paused = False
@@ -213,6 +218,12 @@ class _Recorder(TorchFunctionMode):
             return func(*args, **kwargs)
         operands = self._operands(args, kwargs)
         name = _name(func)
+        in_region = any(operand.value.origin is Origin.REGION for operand in operands)
+        parts = spelled_out(func, args, kwargs) if in_region else None
+        if parts is not None:
+            self.spelled.append((self._scopes[-1][0], self._site(name, 1)))
+            with self:
+                return parts()
         in_place = name.endswith("_") and not name.endswith("__")
         was_view = in_place and isinstance(args[0], Tensor) and args[0]._is_view()
         with self._pause():
@@ -224,14 +235,14 @@ class _Recorder(TorchFunctionMode):
         if spec is not None and spec.kind == CONSTANT:
             self.declare(outputs, Origin.CONSTANT)
             return outputs
-        owner, passed = self._scopes[-1]
+        if spec is not None and spec.kind == SPELLED:
+            spec = None  # in a form that is not spelled out
+        owner, _ = self._scopes[-1]
         node = Node(spec, owner, name, operands, owner=owner)
-        if any(operand.value.origin is Origin.REGION for operand in operands) and any(_tensors(outputs)):
+        if in_region and any(_tensors(outputs)):
             node.place = source_line(1)
             if spec is not None and spec.redirected:
-                position = call_site(1)
-                node.site = CallSite(spec.name, position, passed[spec.name, position])
-                passed[spec.name, position] += 1
+                node.site = self._site(spec.name, 1)
                 node.path = self._generate(owner, spec.name)
                 node.writes_back = in_place and (was_view or not is_augmented_assignment(1))
                 if is_checkpointed(1):
@@ -241,6 +252,12 @@ class _Recorder(TorchFunctionMode):
                     )
         self._ran(node, outputs)
         return None if name == "__setitem__" else outputs
+
+    def _site(self, op: str, depth: int) -> CallSite:
+        _, passed = self._scopes[-1]
+        position = call_site(depth + 1)
+        passed[op, position] += 1
+        return CallSite(op, position, passed[op, position] - 1)
 
     def _generate(self, owner: str, op: str) -> str:
         number = self._generated[owner, op]

@@ -140,11 +140,11 @@ class Op:
             return self.chain[-1].outputs
         return [value for node in self.calls for value in node.outputs]
 
-    def operands(self, call: Node | None = None) -> list[Operand]:
-        """The operands that come from outside the op, of one call or of all."""
+    def operands(self, call: Node | None = None) -> list[tuple[Node, Operand]]:
+        """The operands that come from outside the op, with their nodes, of one call or of all."""
         nodes = self.chain if len(self.chain) > 1 else [call] if call is not None else self.calls
         inner = {id(value) for node in self.chain[:-1] for value in node.outputs}
-        return [operand for node in nodes for operand in node.operands if id(operand.value) not in inner]
+        return [(node, operand) for node in nodes for operand in node.operands if id(operand.value) not in inner]
 
 
 class Graph:
@@ -214,7 +214,7 @@ class Graph:
             if op.makes_grid:
                 yield op
             if op.kind not in (GEMM, MATMUL, QUANT):
-                todo.extend(operand.value for operand in op.operands())
+                todo.extend(operand.value for _, operand in op.operands())
 
 
 def _module_name(node: Node) -> str:

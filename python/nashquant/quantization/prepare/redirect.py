@@ -17,7 +17,8 @@ from nashquant.nn.qat import FloatFunctional, Resample
 from nashquant.nn.qat._quantized import is_in_region, mark_region
 
 from .call_site import CallSite, Position, call_site, entered, source_line
-from .registry import CONSTANT, function_spec, known_functions
+from .composite import spelled_out
+from .registry import CONSTANT, SPELLED, function_spec, known_functions
 
 __all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
 
@@ -30,7 +31,7 @@ class Redirection(NamedTuple):
     """Where a recorded call goes.
 
     Attributes:
-        module: name of the child of the call's owner.
+        module: name of the child of the call's owner; "" for a composite, whose parts go to theirs.
         writes_back: whether the call was in place and must change its first operand too.
     """
 
@@ -73,9 +74,14 @@ class _Redirect(TorchFunctionMode):
         if spec is not None and spec.redirected:
             scope = self.scopes[-1]
             found = scope.find(spec.name)
+            if found is not None and spec.kind == SPELLED:
+                parts = spelled_out(func, args, kwargs)
+                assert parts is not None
+                with self:
+                    return parts()
             if found is not None:
                 return _run(getattr(scope.owner, found.module), found, func, args, kwargs)
-            if any(map(is_in_region, args)):
+            if spec.kind != SPELLED and any(map(is_in_region, args)):
                 raise _unrecorded(func, scope.owner)
         y = func(*args, **kwargs)
         if torch.compiler.is_compiling() or (spec is not None and spec.kind == CONSTANT):

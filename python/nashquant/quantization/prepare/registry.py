@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from nashquant.nn import FloatFunctional, float_functional, qat, stubs
 
+from .composite import attention_weights
+
 __all__ = [
     "OpSpec",
     "function_spec",
@@ -38,6 +40,7 @@ REDUCE = "reduce"  # exact sum, then requantize
 CONCAT = "concat"  # inputs requantized to one grid
 EMBEDDING = "embedding"  # a table of vectors, indexed by integers
 RESAMPLE = "resample"  # computes between neighbours, keeps its input's grid
+SPELLED = "spelled"  # several ops in one call of torch; recorded and redirected one by one
 PASS = "pass"  # moves values, keeps its input's grid
 CONSTANT = "constant"  # makes a tensor from the shape of another
 QUANT = "quant"
@@ -53,6 +56,8 @@ class OpSpec:
         kind: one of the kinds above; march rules go by it.
         modules: float module class -> quantized twin.
         weight: position of the weight among a functional call's operands.
+        activations: how many operands, from the first, are activations; None: all. The rest (a weight and bias, the
+            gain of a norm, an attention mask) is no tensor of the chip's, or has a quantizer of its own.
         weight_axis: the weight's axis of output channels.
     """
 
@@ -63,27 +68,28 @@ class OpSpec:
     functions: tuple[Callable[..., Any], ...] = ()
     weight: int | None = None
     weight_axis: int = 0
+    activations: int | None = None
 
     @property
     def makes_grid(self) -> bool:
         """Whether the output has a quantizer of its own."""
-        return self.kind not in (PASS, RESAMPLE, DEQUANT, CONSTANT)
+        return self.kind not in (PASS, RESAMPLE, DEQUANT, CONSTANT, SPELLED)
 
     @property
     def redirected(self) -> bool:
         """Whether a functional call of it is redirected to a module that holds or borrows a quantizer."""
-        return self.makes_grid or self.kind == RESAMPLE
+        return self.makes_grid or self.kind in (RESAMPLE, SPELLED)
 
 
 def _rows() -> Iterator[OpSpec]:
     yield OpSpec("quant", QUANT, (stubs.QuantStub,))
     yield OpSpec("dequant", DEQUANT, (stubs.DeQuantStub,))
 
-    yield OpSpec("conv1d", GEMM, (nn.Conv1d,), weight=1)
-    yield OpSpec("conv2d", GEMM, (nn.Conv2d,), weight=1)
-    yield OpSpec("conv3d", GEMM, (nn.Conv3d,), weight=1)
-    yield OpSpec("conv_transpose2d", GEMM, (nn.ConvTranspose2d,), weight=1, weight_axis=1)
-    yield OpSpec("linear", GEMM, (nn.Linear,), weight=1)
+    yield OpSpec("conv1d", GEMM, (nn.Conv1d,), weight=1, activations=1)
+    yield OpSpec("conv2d", GEMM, (nn.Conv2d,), weight=1, activations=1)
+    yield OpSpec("conv3d", GEMM, (nn.Conv3d,), weight=1, activations=1)
+    yield OpSpec("conv_transpose2d", GEMM, (nn.ConvTranspose2d,), weight=1, weight_axis=1, activations=1)
+    yield OpSpec("linear", GEMM, (nn.Linear,), weight=1, activations=1)
     for name in ("matmul", "bmm", "mm"):
         yield OpSpec(name, MATMUL)
 
@@ -91,7 +97,7 @@ def _rows() -> Iterator[OpSpec]:
     yield OpSpec("add_relu", ELEMENTWISE, functions=(float_functional.add_relu,))
     yield OpSpec("sub", ELEMENTWISE, aliases=("subtract", "rsub"))
     yield OpSpec("mul", ELEMENTWISE, aliases=("multiply",))
-    yield OpSpec("div", COMPOSITE, aliases=("divide", "true_divide", "truediv"))
+    yield OpSpec("div", ELEMENTWISE, aliases=("divide", "true_divide", "truediv"))
     for name in ("maximum", "minimum", "where", "masked_fill", "neg", "abs", "addcmul", "lerp"):
         yield OpSpec(name, ELEMENTWISE)
 
@@ -121,15 +127,15 @@ def _rows() -> Iterator[OpSpec]:
     for name in ("exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "sin", "cos", "erf", "atan"):
         yield OpSpec(name, LUT)
 
-    yield OpSpec("prelu", COMPOSITE, (nn.PReLU,))
+    yield OpSpec("prelu", COMPOSITE, (nn.PReLU,), activations=1)
     yield OpSpec("glu", COMPOSITE, (nn.GLU,))
-    yield OpSpec("softmax", COMPOSITE, (nn.Softmax,))
+    yield OpSpec("softmax", COMPOSITE, (nn.Softmax,), functions=(attention_weights,), activations=1)
     yield OpSpec("log_softmax", COMPOSITE, (nn.LogSoftmax,))
-    yield OpSpec("layer_norm", COMPOSITE, (nn.LayerNorm,))
-    yield OpSpec("rms_norm", COMPOSITE, (nn.RMSNorm,))
-    yield OpSpec("group_norm", COMPOSITE, (nn.GroupNorm,))
-    yield OpSpec("instance_norm", COMPOSITE, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d))
-    yield OpSpec("batch_norm", COMPOSITE, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d))
+    yield OpSpec("layer_norm", COMPOSITE, (nn.LayerNorm,), activations=1)
+    yield OpSpec("rms_norm", COMPOSITE, (nn.RMSNorm,), activations=1)
+    yield OpSpec("group_norm", COMPOSITE, (nn.GroupNorm,), activations=1)
+    yield OpSpec("instance_norm", COMPOSITE, (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), activations=1)
+    yield OpSpec("batch_norm", COMPOSITE, (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), activations=1)
     for name in ("normalize", "atan2", "norm", "var", "std"):
         yield OpSpec(name, COMPOSITE)
 
@@ -144,6 +150,9 @@ def _rows() -> Iterator[OpSpec]:
     for name in ("hstack", "vstack", "dstack"):
         yield OpSpec(name, CONCAT)
     yield OpSpec("embedding", EMBEDDING, (nn.Embedding,))
+
+    yield OpSpec("scaled_dot_product_attention", SPELLED)
+    yield OpSpec("multi_head_attention_forward", SPELLED)
 
     yield OpSpec("interpolate", RESAMPLE, aliases=("upsample", "upsample_nearest", "upsample_bilinear"))
     yield OpSpec("grid_sample", RESAMPLE)

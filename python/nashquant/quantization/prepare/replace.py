@@ -8,15 +8,16 @@ from torch import nn
 from nashquant.nn import qat
 from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
 
-from .assign import Plan, is_weight
-from .graph import Node, Op
+from .assign import Plan, is_activation
+from .call_site import CallSite
+from .graph import Node, Op, Origin
 from .redirect import Redirection, own_calls, redirections
 from .registry import DEQUANT, GEMM, RESAMPLE, is_float_functional, qat_class
 
 __all__ = ["replace_ops"]
 
 
-def replace_ops(model: nn.Module, plan: Plan) -> None:
+def replace_ops(model: nn.Module, plan: Plan, spelled: list[tuple[str, CallSite]]) -> None:
     """Gives `model` the quantizers of a plan. Modules keep their identity: only their class changes.
 
     So hooks, parameters, aliases and names in the state_dict stay what they were; a BatchNorm folded into its GEMM
@@ -32,6 +33,10 @@ def replace_ops(model: nn.Module, plan: Plan) -> None:
     for node in plan.graph.nodes:  # after all quantizers are there: these borrow one
         if node.kind == RESAMPLE:
             _borrow_grid(model, plan, node)
+    for path, site in spelled:
+        owner = model.get_submodule(path)
+        own_calls(owner)
+        redirections(owner)[site] = Redirection("", writes_back=False)
     own_calls(model)
 
 
@@ -144,12 +149,11 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
             continue
         where, device = f"{call.path}.{operand.position}", operand.value.device
         built: nn.Module | None = None
-        if is_weight(op, operand.position) and call is op.first:
-            if operand.position in ("1", "weight") and operand.value.origin.value == "constant":
-                assert call.spec is not None
-                built = _build_shaped(qconfig.weight, where, module, operand.value.shape, call.spec.weight_axis, device)
-        else:
+        if is_activation(call, operand.position):
             built = _build(plan.operand_spec(op, operand.value), where, module, device)
+        elif call.kind == GEMM and operand.position in ("1", "weight") and operand.value.origin is Origin.CONSTANT:
+            assert call.spec is not None
+            built = _build_shaped(qconfig.weight, where, module, operand.value.shape, call.spec.weight_axis, device)
         if built is not None:
             quantizers[operand.position] = built
     if len(quantizers):

@@ -1,6 +1,6 @@
 //! The straight-through gradient.
 
-use super::mask::mask_len;
+use super::mask::{PACK, mask_len, spread};
 use crate::{
     Element, Error, Isa, Wide,
     error::check_len,
@@ -33,19 +33,13 @@ pub fn backward<T: Element>(
 
 #[inline(always)]
 fn block<T: Element>(grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
-    let ((grad_y, last_grad_y), (grad_x, last_grad_x)) =
-        (grad_y.as_chunks::<8>(), grad_x.as_chunks_mut::<8>());
-    for ((grad_y, bits), grad_x) in grad_y.iter().zip(mask).zip(grad_x) {
-        for i in 0..8 {
-            grad_x[i] = pass(grad_y[i], bits & (1 << i));
+    let mut inside = [0; PACK];
+    for ((grad_y, mask), grad_x) in
+        grad_y.chunks(PACK).zip(mask.chunks(PACK / 8)).zip(grad_x.chunks_mut(PACK))
+    {
+        spread(mask, &mut inside);
+        for ((grad_y, inside), grad_x) in grad_y.iter().zip(&inside).zip(grad_x) {
+            *grad_x = T::narrow(grad_y.widen() * T::Wide::from_f32(f32::from(*inside)));
         }
     }
-    for (i, (grad_y, grad_x)) in last_grad_y.iter().zip(last_grad_x).enumerate() {
-        *grad_x = pass(*grad_y, mask[mask.len() - 1] & (1 << i));
-    }
-}
-
-#[inline(always)]
-fn pass<T: Element>(grad_y: T, bit: u8) -> T {
-    T::narrow(grad_y.widen() * if bit == 0 { T::Wide::from_f32(0.0) } else { T::Wide::ONE })
 }

@@ -54,6 +54,7 @@ pub fn per_channel<T: Element>(
 }
 
 /// As [`per_channel`], and writes one bit for each element to `mask`: 1 if it was inside its grid before clamping.
+/// Bits behind the last element are 0.
 ///
 /// # Errors
 /// As [`per_channel`]; [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.

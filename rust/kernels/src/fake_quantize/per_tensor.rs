@@ -34,6 +34,7 @@ pub fn per_tensor<T: Element>(
 }
 
 /// As [`per_tensor`], and writes one bit for each element to `mask`: 1 if it was inside the grid before clamping.
+/// Bits behind the last element are 0.
 ///
 /// # Errors
 /// As [`per_tensor`]; [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.

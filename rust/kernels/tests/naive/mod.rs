@@ -57,6 +57,12 @@ pub fn unpacked(mask: &[u8], n: usize) -> Vec<bool> {
     (0..n).map(|i| mask[i / 8] >> (i % 8) & 1 == 1).collect()
 }
 
+/// Bools as bits, the first the lowest; bits behind the last are 0.
+pub fn packed(inside: &[bool]) -> Vec<u8> {
+    let byte = |eight: &[bool]| eight.iter().enumerate().map(|(i, inside)| u8::from(*inside) << i).sum();
+    inside.chunks(8).map(byte).collect()
+}
+
 /// Numbers that go wrong somewhere, then pseudo-random ones of all sizes; the same every time.
 pub fn awkward(n: usize, spread: f32) -> Vec<f32> {
     let special = [

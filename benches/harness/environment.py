@@ -1,0 +1,90 @@
+"""What the figures depend on, and can be read here."""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_LEVELS = (  # the features Isa::available() asks for, widest first
+    ("x86-64-v4 (AVX-512)", {"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
+    ("x86-64-v3 (AVX2)", {"avx2", "bmi1", "bmi2"}),
+    ("x86-64-v2 (SSE4.2)", {"sse4_2", "popcnt"}),
+)
+_PACKAGES = ("nashquant", "torch", "torchao", "brevitas", "nncf", "aimet-torch", "nvidia-modelopt", "amd-quark")
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpuinfo(key: str) -> str:
+    for line in (_read("/proc/cpuinfo") or "").splitlines():
+        if line.startswith(key):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def isa() -> str:
+    """The widest instruction set our kernels find here."""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return platform.machine()
+    flags = set(_cpuinfo("flags").split())
+    return next((name for name, needs in _LEVELS if needs <= flags), "x86-64 (SSE2)")
+
+
+def compiler() -> str | None:
+    """The C++ compiler that Inductor would use."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        return str(get_cpp_compiler())
+    except Exception:
+        return None
+
+
+def cache_bytes(level: int) -> int | None:
+    """Size of the data cache of that level, as libc tells."""
+    names = {1: 188, 2: 191, 3: 194}  # _SC_LEVEL1_DCACHE_SIZE, 2, 3 of glibc
+    try:
+        size = int(ctypes.CDLL(None).sysconf(names[level]))
+    except (AttributeError, OSError):
+        return None
+    return size if size > 0 else None
+
+
+def environment() -> dict[str, Any]:
+    """One flat record, for the JSON and the head of the report."""
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": _cpuinfo("model name") or platform.processor(),
+        "cores": os.cpu_count(),
+        "isa": isa(),
+        "caches": {f"L{level}": cache_bytes(level) for level in (1, 2, 3)},
+        "torch_cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "frequency_governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "virtual_machine": "hypervisor" in _cpuinfo("flags").split(),
+        "transparent_hugepage": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "load_at_start": (_read("/proc/loadavg") or "").split()[:3],
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "compiler": compiler(),
+        "versions": {package: _version(package) for package in _PACKAGES},
+    }

@@ -1,0 +1,86 @@
+"""Two small nets without BatchNorm, as `prepare` leaves them after folding it: all contenders do the same convolutions."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from nashquant.quantization import DeQuantStub, QuantStub
+
+
+class Residual(nn.Module):
+    """Two convolutions, and the way around them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu2 = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu2(x + self.conv2(self.relu1(self.conv1(x))))
+
+
+class ResNetLike(nn.Module):
+    """Six residual blocks at 32, 64 and 128 channels; 4.5 times as many pixels cost 4.5 times as much."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant = QuantStub()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU())
+        self.stage1 = nn.Sequential(Residual(32), Residual(32))
+        self.down1 = nn.Sequential(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.ReLU())
+        self.stage2 = nn.Sequential(Residual(64), Residual(64))
+        self.down2 = nn.Sequential(nn.Conv2d(64, 128, 3, stride=2, padding=1), nn.ReLU())
+        self.stage3 = nn.Sequential(Residual(128), Residual(128), Residual(128))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(128, 10)
+        self.dequant = DeQuantStub()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down1(self.stage1(self.stem(self.quant(x))))
+        x = self.stage3(self.down2(self.stage2(x)))
+        return self.dequant(self.head(self.flatten(self.pool(x))))
+
+
+class InvertedResidual(nn.Module):
+    """Wide, one filter per channel, narrow; around it where the shape stays."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, expand: int = 4) -> None:
+        super().__init__()
+        wide = channels_in * expand
+        self.expand = nn.Sequential(nn.Conv2d(channels_in, wide, 1), nn.ReLU6())
+        self.depthwise = nn.Sequential(nn.Conv2d(wide, wide, 3, stride, 1, groups=wide), nn.ReLU6())
+        self.project = nn.Conv2d(wide, channels_out, 1)
+        self.around = stride == 1 and channels_in == channels_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.depthwise(self.expand(x)))
+        return x + y if self.around else y
+
+
+class MobileNetV2Like(nn.Module):
+    """Six inverted residual blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant = QuantStub()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU6())
+        self.blocks = nn.Sequential(
+            InvertedResidual(16, 24, 1),
+            InvertedResidual(24, 24, 1),
+            InvertedResidual(24, 32, 2),
+            InvertedResidual(32, 32, 1),
+            InvertedResidual(32, 64, 2),
+            InvertedResidual(64, 64, 1),
+        )
+        self.last = nn.Sequential(nn.Conv2d(64, 128, 1), nn.ReLU6())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.head = nn.Linear(128, 10)
+        self.dequant = DeQuantStub()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.last(self.blocks(self.stem(self.quant(x))))
+        return self.dequant(self.head(self.flatten(self.pool(x))))

@@ -1,0 +1,7 @@
+"""From measured rows to a table, a JSON and plots."""
+
+from .markdown import table, write_markdown
+from .record import record, record_steps
+from .write import write_report
+
+__all__ = ["record", "record_steps", "table", "write_markdown", "write_report"]
