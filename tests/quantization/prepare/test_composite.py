@@ -59,7 +59,7 @@ def test_attention_is_quantized_in_its_parts(case: str, around: Around) -> None:
 
 
 def test_the_weights_of_the_projections_are_quantized_per_channel(around: Around) -> None:
-    _, prepared = around(lambda s, x: s.m(x, x, x, attn_mask=AHEAD)[0], X, m=mha())
+    _, prepared = around(lambda s, x: s.m(x, x, x, attn_mask=AHEAD)[0], X, m=mha(batch_first=True))
     quantizer = prepared.m._generated_linear_0.operand_fake_quant["1"]
     assert (quantizer.ch_axis, quantizer.scale.shape) == (0, (8,))
     assert prepared.m._generated_softmax_0.operand_fake_quant is None  # the mask is no activation
