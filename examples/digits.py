@@ -154,7 +154,9 @@ def exported(model: nn.Module, data: Data, scores: Tensor, folder: Path) -> tupl
     """Writes the model as ONNX for any number of images; counts the images that ONNX Runtime reads alike."""
     any_number = ({0: torch.export.Dim("images")},)
     path = export(model, data.test_x[:2], path=folder / "digits_int8.onnx", dynamic_shapes=any_number).path
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.qdqisint8allowed", "1")  # else x86 makes uint8 of int8
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (theirs,) = session.run(None, {session.get_inputs()[0].name: data.test_x.numpy()})
     return path, int((torch.from_numpy(theirs).argmax(1) == scores.argmax(1)).sum())
 

@@ -76,13 +76,10 @@ def initializer(exported: ExportedModel, name: str) -> tuple[str, np.ndarray]:
 
 
 def integer_type(exported: ExportedModel, quantize: onnx.NodeProto) -> str:
-    """What a QuantizeLinear gives: the type of its zero point, which is 0, or its `output_dtype`."""
-    if len(quantize.input) == 3:
-        found, zero_point = initializer(exported, quantize.input[2])
-        assert not zero_point.any()
-        return found
-    (dtype,) = (each.i for each in quantize.attribute if each.name == "output_dtype")
-    return onnx.TensorProto.DataType.Name(dtype)
+    """What a QuantizeLinear gives: the type of its zero point, which is 0."""
+    found, zero_point = initializer(exported, quantize.input[2])
+    assert not zero_point.any()
+    return found
 
 
 def operators(exported: ExportedModel) -> list[str]:
@@ -93,11 +90,15 @@ def nodes(exported: ExportedModel, operator: str) -> list[onnx.NodeProto]:
     return [node for node in exported.model.graph.node if node.op_type == operator]
 
 
-def run(exported: ExportedModel, *inputs: Tensor) -> list[Tensor]:
-    """What ONNX Runtime computes from the file, with the optimizations a user gets."""
+def run(exported: ExportedModel, *inputs: Tensor, optimized: bool = True) -> list[Tensor]:
+    """What ONNX Runtime computes from the file: optimized as docs/migrate.md says, or node by node."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(exported.path), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry("session.qdqisint8allowed", "1")
+    session = onnxruntime.InferenceSession(str(exported.path), options, providers=["CPUExecutionProvider"])
     names = [each.name for each in session.get_inputs()]
     arrays = {name: tensor.numpy() for name, tensor in zip(names, inputs, strict=True)}
     return [torch.from_numpy(array) for array in session.run(None, arrays)]

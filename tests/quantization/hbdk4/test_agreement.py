@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from nashquant.dtype import qint8, qint16
-from nashquant.quantization.hbdk4 import Agreement, export
+from nashquant.quantization.hbdk4 import Agreement, _agree, _build, export
 from nashquant.quantization.hbdk4._agree import Probe, probes
 from nashquant.quantization.hbdk4._build import build
 from nashquant.quantization.hbdk4._faces import Face
@@ -70,6 +72,18 @@ def test_an_output_in_high_precision_is_measured_in_int8_steps_of_its_range(tmp_
     built = probes_of(model, torch.tensor([[1.0, 50.0]]))
     assert [(point.name, point.allowed) for point in built] == [("output", 2.0)]
     assert float(built[0].step) == pytest.approx(float(built[0].y.abs().max()) / 127.5)
+
+
+def test_optimizations_that_change_the_result_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong_if_optimized(*arguments: Any, optimized: bool = False) -> list[Tensor]:
+        return [y + 9.0 * optimized for y in _agree.run(*arguments, optimized=optimized)]
+
+    monkeypatch.setattr(_build, "run", wrong_if_optimized)
+    message = "ONNX Runtime, with its optimizations on, and the prepared model part at 'output', by 18.0 steps"
+    with pytest.warns(UserWarning, match=re.escape(message)):
+        exported = export(OneQuantizer(quantizer(0.5)), torch.ones(1), path=tmp_path / "m.onnx")
+    assert exported.agreement is not None
+    assert exported.agreement.worst[1] == 0.0
 
 
 def test_not_compared_where_it_is_not_wanted(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nashquant.dtype import QuantDType, qint8, qint16
 from nashquant.quantization.hbdk4 import export
 
-from .small_models import OneQuantizer, QuantizedLinear, nodes, operators, quantizer, run
+from .small_models import OneQuantizer, nodes, operators, quantizer, run
 
 
 class Moving(nn.Module):
@@ -36,7 +36,9 @@ def test_a_pair_stands_behind_each_move(tmp_path: Path) -> None:
     for i, operator in enumerate(found):
         if operator in ("MaxPool", "Transpose", "Slice", "Unsqueeze"):
             assert found[i + 1 : i + 3] == ["QuantizeLinear", "DequantizeLinear"], operator
-    assert {tuple(node.input[1:]) for node in nodes(exported, "QuantizeLinear")} == {("quant.scale",)}
+    assert {tuple(node.input[1:]) for node in nodes(exported, "QuantizeLinear")} == {
+        ("quant.scale", "quant.zero_point")
+    }
     assert exported.quantizers == ("quant",)
 
 
@@ -69,8 +71,17 @@ def test_no_pair_where_a_quantizer_follows(tmp_path: Path) -> None:
     assert [node.input[1] for node in nodes(exported, "QuantizeLinear")] == ["quant.scale", "other.scale"]
 
 
+class TransposedWeight(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.weight_fake_quant = nn.Parameter(torch.ones(2, 3)), quantizer(0.25)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight_fake_quant(self.weight).T
+
+
 def test_weights_are_moved_without(tmp_path: Path) -> None:
-    model = nn.Sequential(OneQuantizer(quantizer(0.5)), QuantizedLinear(torch.ones(2, 3), quantizer(0.25)))
-    exported = export(model.eval(), torch.randn(2, 5, 3), path=tmp_path / "m.onnx")
+    model = nn.Sequential(OneQuantizer(quantizer(0.5)), TransposedWeight())
+    exported = export(model.eval(), torch.randn(2, 3), path=tmp_path / "m.onnx")
     assert "Transpose" in operators(exported)
     assert len(nodes(exported, "QuantizeLinear")) == 1

@@ -110,12 +110,32 @@ class Twice(nn.Module):
         return self.quant.requantize(F.max_pool1d(self.quant(x), 2)) + self.quant(x).sum()
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (2, 5, 3), (1, 2, 5, 3)])
+def test_a_linear_is_a_gemm_on_any_number_of_axes(shape: tuple[int, ...], tmp_path: Path) -> None:
+    linear = QuantizedLinear(torch.randn(4, 3), quantizer([0.01, 0.02, 0.03, 0.04], ch_axis=0))
+    model = nn.Sequential(OneQuantizer(quantizer(0.02)), linear, nn.Sigmoid(), OneQuantizer(quantizer(1 / 128))).eval()
+    x = torch.randn(shape)
+    exported = export(model, x, path=tmp_path / "m.onnx")
+    assert "Gemm" in operators(exported)
+    assert "MatMul" not in operators(exported)
+    assert (run(exported, x)[0] - model(x)).abs().max() <= 1 / 128
+
+
+def test_a_linear_takes_any_number_of_rows_where_asked(tmp_path: Path) -> None:
+    linear = QuantizedLinear(torch.randn(4, 3), quantizer([0.01, 0.02, 0.03, 0.04], ch_axis=0))
+    model = nn.Sequential(OneQuantizer(quantizer(0.02)), linear).eval()
+    rows = ({0: torch.export.Dim("rows")},)
+    exported = export(model, torch.randn(2, 5, 3), path=tmp_path / "m.onnx", dynamic_shapes=rows)
+    x = torch.randn(7, 5, 3)
+    torch.testing.assert_close(run(exported, x)[0], model(x))
+
+
 def test_a_shared_quantizer_has_one_scale_and_is_named_wherever_it_runs(tmp_path: Path) -> None:
     exported = export(Twice().eval(), torch.randn(1, 1, 4), path=tmp_path / "m.onnx")
     assert exported.quantizers == ("quant",)
     pairs = [*nodes(exported, "QuantizeLinear"), *nodes(exported, "DequantizeLinear")]
     assert len(pairs) >= 4
-    assert {tuple(node.input[1:]) for node in pairs} == {("quant.scale",)}
+    assert {tuple(node.input[1:]) for node in pairs} == {("quant.scale", "quant.zero_point")}
     assert len({node.name for node in pairs}) == len(pairs)
     assert all(node.name.startswith("quant/") for node in pairs)
 

@@ -80,7 +80,7 @@ class Shared(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = QuantizedLinear(torch.tensor([[1.0, -2.0], [0.5, 0.5]]), quantizer(0.25))
-        self.other = quantizer(0.5, qint4)
+        self.other = quantizer(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(self.linear(self.linear(x)), self.other(self.linear.weight))
@@ -91,7 +91,7 @@ def test_a_weight_used_twice_is_stored_once_for_each_quantizer(tmp_path: Path) -
     stored = {name: initializer(exported, name) for name in ("linear.weight", "linear.weight_1")}
     assert {name: (dtype, integers.tolist()) for name, (dtype, integers) in stored.items()} == {
         "linear.weight": ("INT8", [[4, -8], [2, 2]]),
-        "linear.weight_1": ("INT4", [[2, -4], [1, 1]]),
+        "linear.weight_1": ("INT8", [[2, -4], [1, 1]]),
     }
     assert "linear.weight_2" not in {each.name for each in exported.model.graph.initializer}
 
@@ -124,7 +124,8 @@ def test_a_zero_point_is_kept(tmp_path: Path) -> None:
     exported = export(model, x, path=tmp_path / "m.onnx")
     assert initializer(exported, "weight")[1].tolist() == [[4, -128, 127]]
     assert [each.name for each in exported.model.graph.initializer if "zero_point" in each.name] != []
-    assert run(exported, x)[0].tolist() == model(x).tolist()
+    # ONNX Runtime 1.32 optimizes a linear with zero points into another one.
+    assert run(exported, x, optimized=False)[0].tolist() == model(x).tolist()
 
 
 class Noisy(nn.Module):

@@ -39,12 +39,12 @@ def export(
     Each fake quantize becomes `QuantizeLinear → DequantizeLinear` with the same scale; each quantized weight
     an int4, int8 or int16 initializer and its `DequantizeLinear`. Nodes and scales carry the names of the
     modules they come from. The file is checked with `onnx.checker` and compared with the model in ONNX
-    Runtime; if anything fails, nothing is written. The model, its mode and its states are as before, whatever
+    Runtime; if anything fails, nothing is written. To run it there on an x86 CPU, add the session option
+    `session.qdqisint8allowed=1` (`SessionOptions.add_session_config_entry`): without it, ONNX Runtime makes
+    uint8 of int8, and its kernels for that saturate on CPUs without VNNI. The model, its mode and its states are as before, whatever
     happens.
 
-    Warns:
-        CalibrationWarning: scales that were never set.
-        UserWarning: ONNX Runtime can't run the file, or is further off than 1 % of a quantizer's range.
+    int8 is written without zero points, which are 0; to run such a file ONNX Runtime must be 1.28 or newer.
 
     Args:
         model: what `prepare` gave, calibrated or trained; in eval mode and in the VALIDATION state.
@@ -71,6 +71,10 @@ def export(
         RuntimeError: no march is set; the model is not in eval mode and VALIDATION; torch can't follow its
             forward; ONNX has no word for an op.
         FileNotFoundError: the folder of `path` does not exist.
+
+    Warns:
+        CalibrationWarning: scales that were never set.
+        UserWarning: ONNX Runtime can't run the file, or is further off than 1 % of a quantizer's range.
     """
     _require("onnx", "onnxscript", "onnx_ir", *(["onnxruntime"] if verify else []))
     march = require_march("export")

@@ -26,7 +26,12 @@ _STORED = {-8: ir.DataType.INT4, -128: ir.DataType.INT8, -32768: ir.DataType.INT
 
 def translations() -> dict[Any, Callable[..., Any]]:
     """For `torch.onnx.export(custom_translation_table=...)`."""
-    return {PER_TENSOR: _per_tensor, PER_TENSOR_OF_BUFFER: _per_tensor_of_buffer, PER_CHANNEL: _per_channel}
+    return {
+        PER_TENSOR: _per_tensor,
+        PER_TENSOR_OF_BUFFER: _per_tensor_of_buffer,
+        PER_CHANNEL: _per_channel,
+        torch.ops.aten.linear.default: _linear,
+    }
 
 
 def stored_as(qmin: int, qmax: int) -> ir.DataType:
@@ -50,6 +55,27 @@ def _per_tensor_of_buffer(x: Any, scale: Any, zero_point: int, qmin: int, qmax: 
 def _per_channel(x: Any, scale: Any, zero_point: Any, axis: int, qmin: int, qmax: int) -> Any:
     zero = op.Cast(zero_point, to=int(stored_as(qmin, qmax)))
     return _quantize_dequantize(x, scale, zero, axis=axis)
+
+
+def _linear(x: Any, weight: Any, bias: Any = None) -> Any:
+    """A Gemm on any number of axes, the weight as it is.
+
+    torch's own translation is Transpose, MatMul, Add on three axes and more, which ONNX Runtime 1.28 to 1.32 turns
+    into a graph that it then refuses to load.
+    """
+    bias = (bias,) if bias is not None else ()
+    if len(x.shape) == 2:
+        return op.Gemm(x, weight, *bias, transB=1)
+    channels, features = weight.shape
+    flat = op.Gemm(op.Reshape(x, _integers(-1, features)), weight, *bias, transB=1)
+    outer = x.shape[:-1]
+    if all(isinstance(size, int) for size in outer):
+        return op.Reshape(flat, _integers(*outer, channels))
+    return op.Reshape(flat, op.Concat(op.Shape(x, start=0, end=-1), _integers(channels), axis=0))
+
+
+def _integers(*values: int) -> Any:
+    return _constant(np.array(values, np.int64))
 
 
 def _zero(zero_point: int, qmin: int, qmax: int) -> Any:

@@ -57,10 +57,7 @@ def store_quantized(model: ir.Model, calls: Mapping[ir.Node, Call]) -> None:
             if not call.fixed:
                 continue
             node.replace_input_with(1, initializer(f"{name}.scale", grid.scale, ir.DataType.FLOAT))
-            if stored == ir.DataType.INT8 and not grid.zero_point.any():
-                _name_type(node, stored)
-            else:
-                node.replace_input_with(2, initializer(f"{name}.zero_point", grid.zero_point, stored))
+            node.replace_input_with(2, initializer(f"{name}.zero_point", grid.zero_point, stored))
         if call.weight and call.fixed:
             integers = grid.integers(call.y)
             name = call.parameter or f"{name}.integers"
@@ -69,14 +66,3 @@ def store_quantized(model: ir.Model, calls: Mapping[ir.Node, Call]) -> None:
     free = Free(model.graph.initializers)
     for value, name in wanted.items():
         value.name = free(name)
-
-
-def _name_type(node: ir.Node, dtype: ir.DataType) -> None:
-    """Leaves out the zero point, which is 0, and says the type in the attribute instead.
-
-    With an int8 zero point ONNX Runtime, from 1.24 on, makes uint8 of the activation, and its x86 kernels for
-    uint8 times int8 overflow on CPUs without VNNI; from 1.28 on it also fails to load a linear on three axes.
-    """
-    node.resize_inputs(2)
-    if node.op_type == "QuantizeLinear":
-        node.attributes["output_dtype"] = ir.AttrInt64("output_dtype", int(dtype))
