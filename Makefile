@@ -27,7 +27,7 @@ test-slow: $(BUILT)
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m slow
 
 bench: $(BUILT)
-	$(BIN)/python -m pytest benches/bench_*.py --benchmark-group-by=group,param:x --benchmark-columns=min,median,rounds $(BENCH_FLAGS)
+	$(BIN)/python -m pytest benches/bench_*.py $(BENCH_FLAGS)
 
 check: $(BUILT)
 	$(BIN)/ruff check .

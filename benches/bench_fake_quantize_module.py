@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from benches.harness import Rival, Row
+from benches.harness.memory import copy_of
+from benches.sizes import AT_TWO_THREADS, QINT8, SIZES, backward, normal
 from torch import Tensor
 from torch.ao.quantization import (
     FakeQuantize as TorchFakeQuantize,
@@ -15,9 +18,6 @@ from torch.ao.quantization import (
     MovingAverageMinMaxObserver,
 )
 
-from benches.harness import Rival, Row
-from benches.harness.memory import copy_of
-from benches.sizes import QINT8, SIZES, backward, normal
 from nashquant.dtype import qint8
 from nashquant.quantization import FakeQuantize
 from nashquant.quantization.observer import MinMaxObserver
@@ -56,5 +56,6 @@ def test_training(race: Callable[[Row], None], size: str) -> None:
             bytes_moved=5 * x.nbytes + 2 * x.numel() // 8,
             pace=copy_of(x.detach()),
             pace_bytes=2 * x.nbytes,
+            at_two_threads=size in AT_TWO_THREADS,
         )
     )

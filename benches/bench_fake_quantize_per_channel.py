@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
 from benches.harness import Rival, Row
 from benches.harness.memory import copy_of
 from benches.sizes import QINT8, backward
+
 from nashquant import ops
 
 SHAPES = {

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
 from benches import estimator
 from benches.harness import Rival, Row
 from benches.harness.memory import FRESH, copy_of
-from benches.sizes import INT8_SCALE, INT16_SCALE, QINT8, QINT16, SIZES, backward, normal
+from benches.sizes import AT_TWO_THREADS, INT8_SCALE, INT16_SCALE, QINT8, QINT16, SIZES, backward, normal
+
 from nashquant import ops
 
 WORK = "fake_quantize_per_tensor"
@@ -41,6 +41,7 @@ def test_forward(race: Callable[[Row], None], size: str, kind: str) -> None:
             bytes_moved=2 * x.nbytes,
             pace=copy_of(x),
             pace_bytes=2 * x.nbytes,
+            at_two_threads=size in AT_TWO_THREADS,
             pace_floor=0.85 if x.nbytes > FRESH and size == "16M" else None,
         )
     )
@@ -65,9 +66,7 @@ def test_forward_and_backward(
             absent(estimator.NAME, why)
         else:
             run = estimator.compiled(scale, qmin, qmax)
-            rivals.append(
-                Rival(estimator.NAME, lambda: backward(run(x), x, grad_y), estimator.close, estimator.NOTE)
-            )
+            rivals.append(Rival(estimator.NAME, lambda: backward(run(x), x, grad_y), estimator.close, estimator.NOTE))
             floors[estimator.NAME] = 1
     race(
         Row(
@@ -81,5 +80,6 @@ def test_forward_and_backward(
             bytes_moved=4 * x.nbytes + 2 * x.numel() // 8,
             pace=copy_of(x.detach()),
             pace_bytes=2 * x.nbytes,
+            at_two_threads=size in AT_TWO_THREADS,
         )
     )

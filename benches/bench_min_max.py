@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-
 from benches.harness import Rival, Row
 from benches.harness.memory import read_of
 from benches.sizes import normal
+
 from nashquant import ops
 
 
@@ -47,9 +47,7 @@ def test_per_channel(race: Callable[[Row], None], size: str, shape: tuple[int, .
             size=size,
             elements=x.numel(),
             ours=lambda: ops.min_max_per_channel(x, axis),
-            rivals=(
-                Rival("torch", lambda: tuple(torch.aminmax(x.movedim(axis, 0).reshape(shape[axis], -1), dim=1))),
-            ),
+            rivals=(Rival("torch", lambda: tuple(torch.aminmax(x.movedim(axis, 0).reshape(shape[axis], -1), dim=1))),),
             floors={"torch": 8},
             bytes_moved=x.nbytes,
             pace=read_of(x),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-
 from benches.harness import Rival, Row
 from benches.sizes import QINT8, normal
+from torch import Tensor
+
 from nashquant import ops
 
 QMIN, QMAX = QINT8

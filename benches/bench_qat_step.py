@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
-
 from benches import qat_models
 from benches.nets import MobileNetV2Like, ResNetLike
+from torch import Tensor, nn
 
 NETS = {
     "ResNet-like 8x3x32x32": (ResNetLike, (8, 3, 32, 32), 1.18),

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
 from benches.harness.environment import compiler
+from torch import Tensor
 
 NAME = "Inductor STE"
 NOTE = "no clip mask: gradients pass where values were clipped, too"

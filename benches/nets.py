@@ -1,4 +1,4 @@
-"""Two small nets without BatchNorm, as `prepare` leaves them after folding it: all contenders do the same convolutions."""
+"""Two nets without BatchNorm, as `prepare` leaves them after folding it: everybody does the same convolutions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Residual(nn.Module):
 
 
 class ResNetLike(nn.Module):
-    """Six residual blocks at 32, 64 and 128 channels; 4.5 times as many pixels cost 4.5 times as much."""
+    """Seven residual blocks, at 32, 64 and 128 channels."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -7,6 +7,8 @@ import tempfile
 import warnings
 from typing import Any
 
+import torch
+from benches.sizes import QINT8
 from torch import Tensor, nn
 from torch.ao.quantization import (
     FakeQuantize as TorchFakeQuantize,
@@ -21,8 +23,6 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
-import torch
-from benches.sizes import QINT8
 from nashquant import March, set_march
 from nashquant.quantization import FakeQuantize, FakeQuantState, prepare, set_fake_quantize
 from nashquant.quantization.qconfig_template import default_qat_qconfig_setter

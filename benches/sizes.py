@@ -16,6 +16,7 @@ SIZES = {
     "16M": 1 << 24,
     "64M": 1 << 26,
 }
+AT_TWO_THREADS = ("1K", "16K", "64K", "1M", "16M")  # those with floors; the sizes between run at one thread
 QINT8, QINT16 = (-128, 127), (-32768, 32767)
 INT8_SCALE, INT16_SCALE = 0.02, 8e-5  # of standard normal data: about 1 % is clipped
 

@@ -24,6 +24,8 @@ from .quiet import waited
 
 SLICE = 0.003  # seconds of one contender's turn, so that clocks and switching turns don't matter
 MIN_ROUNDS, MAX_ROUNDS = 5, 51
+SLOW, SLOW_ROUNDS = 1.0, 3  # a round that takes longer than so many seconds is run no oftener than that
+PATIENCE = 8  # times the budget, that we wait for quiet rounds
 WAITED = 0.08  # of a turn; waking a sleeping worker alone costs up to 0.03
 
 
@@ -66,11 +68,9 @@ def _rounds(contenders: Mapping[str, Callable[[], Any]], threads: int, budget: f
     clock, clock_name = (time.thread_time, "CPU") if threads == 1 else (time.perf_counter, "wall")
     calls = {name: _calls(run, clock) for name, run in contenders.items()}
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    dropped, start = 0, time.perf_counter()
-    while True:
-        spent, rounds = time.perf_counter() - start, len(next(iter(seconds.values())))
-        if rounds >= MAX_ROUNDS or (rounds >= MIN_ROUNDS and spent > budget) or spent > 4 * budget + 4:
-            break
+    rounds, dropped, needed, start = 0, 0, MIN_ROUNDS, time.perf_counter()
+    while rounds < needed or (time.perf_counter() - start < budget and rounds < MAX_ROUNDS):
+        began = time.perf_counter()
         turn, quiet = {}, True
         for name, run in contenders.items():
             waited_before = waited()
@@ -78,18 +78,23 @@ def _rounds(contenders: Mapping[str, Callable[[], Any]], threads: int, budget: f
             waited_after = waited()
             if threads > 1 and waited_before is not None and waited_after is not None:
                 quiet &= waited_after - waited_before <= WAITED * turn[name]
-        if not quiet:
+        if time.perf_counter() - began > SLOW:
+            needed = SLOW_ROUNDS
+        if quiet:
+            rounds += 1
+            for name in contenders:
+                seconds[name].append(turn[name] / calls[name])
+        else:
             dropped += 1
-            continue
-        for name in contenders:
-            seconds[name].append(turn[name] / calls[name])
-    if len(next(iter(seconds.values()))) < 3:
-        return None
-    return Measured(clock_name, seconds, dropped)
+            if time.perf_counter() - start > PATIENCE * budget:
+                break
+    return Measured(clock_name, seconds, dropped) if rounds >= SLOW_ROUNDS else None
 
 
 def _calls(run: Callable[[], Any], clock: Callable[[], float]) -> int:
-    _time(run, 1, clock)
+    once = _time(run, 1, clock)
+    if once > 20 * SLICE:
+        return 1
     once = _time(run, 1, clock)
     if once * 20 < SLICE:
         once = _time(run, 20, clock) / 20

@@ -52,6 +52,7 @@ class Row:
     pace_name: str = "copy"
     pace_floor: float | None = None
     note: str = ""
+    at_two_threads: bool = True
 
     def check(self) -> None:
         """Runs everybody once; asserts that the results agree."""

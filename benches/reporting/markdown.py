@@ -10,7 +10,7 @@ from tabulate import tabulate
 from .record import OURS
 from .verdict import counts, verdict
 
-HEAD = ("work", "size", "threads", "time", "rival", "rival / ours", "middle half", "floor", "verdict", "of memory speed")
+HEAD = ("work", "size", "threads", "time", "rival", "rival / ours", "middle half", "floor", "verdict", "memory speed")
 STEP_HEAD = ("net", "threads", "who", "quantizers", "time", "times the float step", "ceiling", "verdict")
 
 
