@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nashquant.nn.qat import FloatFunctional, Resample
-from nashquant.nn.qat._quantized import is_in_region, mark_region
+from nashquant.nn.qat import FloatFunctional, Resample, is_in_region, mark_region
 
 from .call_site import CallSite, Position, call_site, entered, source_line
 from .composite import spelled_out
