@@ -323,10 +323,20 @@ def test_a_tensor_with_a_history_in_an_attribute_is_named() -> None:
         prepared_net(net)
 
 
-def test_an_integer_tensor_into_a_stub_is_refused_by_name() -> None:
+def test_what_is_no_float_tensor_is_refused_by_name() -> None:
     prepared = prepared_net(net_with_statistics())
-    with pytest.raises(TypeError, match=r"QuantStub takes a float tensor, not a torch\.int64 tensor \(in 'quant'\)"):
-        prepared(torch.ones(1, 1, 6, 6, dtype=torch.int64))
+    expected = r"QuantStub takes a float32, float64, bfloat16 or float16 tensor, not {} \(in 'quant'\)"
+    for dtype in (torch.int64, torch.float8_e4m3fn, torch.complex64):
+        with pytest.raises(TypeError, match=expected.format(f"a {dtype} tensor")):
+            prepared(torch.ones(1, 1, 6, 6).to(dtype))
+    with pytest.raises(TypeError, match=expected.format("a list")):
+        prepared([1.0])
+
+
+def test_a_tensor_on_another_device_is_refused_by_name() -> None:
+    prepared = prepared_net(net_with_statistics())
+    with pytest.raises(ValueError, match=r"the model is on cpu, but x is on meta \(in 'quant'\)"):
+        prepared(IMAGES.to("meta"))
 
 
 def test_nan_in_calibration_data_is_refused_by_name() -> None:
@@ -345,3 +355,21 @@ def test_every_registered_module_has_a_twin_of_its_own_class() -> None:
         for module in spec.modules:
             if spec.makes_grid:
                 assert issubclass(getattr(qat, module.__name__), module)
+
+
+def test_torch_s_own_stubs_are_accepted(x: Tensor) -> None:
+    stubs = pytest.importorskip("torch.ao.quantization")
+
+    class Theirs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant = stubs.QuantStub(), stubs.DeQuantStub()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dequant(F.relu(self.quant(x)))  # type: ignore[no-any-return]
+
+    prepared: Any = prepare(Theirs(), x, default_qat_qconfig_setter, save_dir=None)
+    assert type(prepared.quant) is qat.QuantStub
+    assert type(prepared.dequant) is qat.DeQuantStub
+    set_fake_quantize(prepared, "qat")
+    torch.testing.assert_close(prepared(x), F.relu(x), atol=0.05, rtol=0)

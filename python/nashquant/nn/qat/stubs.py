@@ -12,6 +12,9 @@ from ._quantized import Quantized, own_business
 __all__ = ["DeQuantStub", "QuantStub"]
 
 
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
 class QuantStub(Quantized, stubs.QuantStub):
     """Puts a float tensor on its grid."""
 
@@ -19,13 +22,17 @@ class QuantStub(Quantized, stubs.QuantStub):
         """Gives `x`, any shape, on the grid.
 
         Raises:
-            TypeError: `x` is not a float tensor.
+            TypeError: `x` is not a tensor of float32, float64, bfloat16 or float16.
+            ValueError: `x` is on another device than the model.
         """
-        if not (isinstance(x, Tensor) and x.is_floating_point()):
+        quantizer = self.activation_post_process
+        name = quantizer.name if quantizer is not None else ""
+        if not isinstance(x, Tensor) or x.dtype not in _FLOATS:
             what = f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            name = self.activation_post_process.name if self.activation_post_process is not None else ""
-            raise TypeError(f"QuantStub takes a float tensor, not {what} (in {name!r})")
+            raise TypeError(f"QuantStub takes a float32, float64, bfloat16 or float16 tensor, not {what} (in {name!r})")
         with own_business():
+            if quantizer is not None and x.device != quantizer.scale.device:
+                raise ValueError(f"the model is on {quantizer.scale.device}, but x is on {x.device} (in {name!r})")
             return self.finish(x)  # type: ignore[no-any-return]
 
 
