@@ -26,8 +26,12 @@ test: check
 test-slow: $(BUILT)
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m slow
 
+# The short version, in under five minutes; BENCH_FLAGS=--benchmark-disable runs every bench once and times nothing.
 bench: $(BUILT)
-	$(BIN)/python -m pytest benches/bench_*.py $(BENCH_FLAGS)
+ifneq ($(findstring --benchmark-disable,$(BENCH_FLAGS)),)
+	cargo test --locked --quiet -p nashquant-kernels --benches
+endif
+	$(BIN)/python -m pytest benches/bench_*.py -q --report=benches/report $(BENCH_FLAGS)
 
 check: $(BUILT)
 	$(BIN)/ruff check .
@@ -36,6 +40,7 @@ check: $(BUILT)
 	$(BIN)/python -m mypy.stubtest nashquant._core
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(BIN)/python benches/instructions.py
 
 docs: $(BUILT)
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html

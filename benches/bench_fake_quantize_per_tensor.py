@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from benches import estimator
+from benches import estimator, installed
 from benches.harness import Rival, Row
 from benches.harness.memory import FRESH, copy_of
 from benches.sizes import AT_TWO_THREADS, INT8_SCALE, INT16_SCALE, QINT8, QINT16, SIZES, backward, normal
+from torch import Tensor
 
 from nashquant import ops
 
@@ -47,6 +48,10 @@ def test_forward(race: Callable[[Row], None], size: str, kind: str) -> None:
     )
 
 
+def _installed(name: str, run: Callable[[Tensor], Tensor], x: Tensor, grad_y: Tensor) -> Rival:
+    return Rival(name, lambda: backward(run(x), x, grad_y), installed.close, installed.NOTE)
+
+
 @pytest.mark.parametrize(("size", "kind"), SPEEDS)
 def test_forward_and_backward(
     race: Callable[[Row], None], absent: Callable[[str, str], None], size: str, kind: str
@@ -68,6 +73,8 @@ def test_forward_and_backward(
             run = estimator.compiled(scale, qmin, qmax)
             rivals.append(Rival(estimator.NAME, lambda: backward(run(x), x, grad_y), estimator.close, estimator.NOTE))
             floors[estimator.NAME] = 1
+        for name, run_theirs in installed.found(scale, qmin, qmax, absent).items():
+            rivals.append(_installed(name, run_theirs, x, grad_y))
     race(
         Row(
             work=WORK,

@@ -28,7 +28,7 @@ from nashquant.quantization import FakeQuantize, FakeQuantState, prepare, set_fa
 from nashquant.quantization.qconfig_template import default_qat_qconfig_setter
 
 
-class Clone(nn.Module):
+class Clone(FakeQuantize):
     """What a quantizer costs that only copies: the limit to approach."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +53,9 @@ def clones(net: nn.Module, x: Tensor) -> nn.Module:
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, FakeQuantize):
-                setattr(module, name, Clone())
+                clone = Clone()
+                clone.name = child.name
+                setattr(module, name, clone)
     return model
 
 
@@ -93,4 +95,4 @@ def torch_ao_fused(net: nn.Module, x: Tensor) -> nn.Module:
 
 def count_quantizers(model: nn.Module) -> int:
     """Everything in it that puts a tensor on a grid."""
-    return sum(isinstance(module, (FakeQuantize, FakeQuantizeBase, Clone)) for module in model.modules())
+    return sum(isinstance(module, (FakeQuantize, FakeQuantizeBase)) for module in model.modules())
