@@ -15,15 +15,21 @@ from torch import Tensor
 __all__ = [
     "Mask",
     "fake_quantize_backward",
+    "fake_quantize_learnable_backward",
+    "fake_quantize_observed_per_tensor",
+    "fake_quantize_observed_per_tensor_with_mask",
     "fake_quantize_per_channel",
     "fake_quantize_per_channel_with_mask",
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
+    "histogram_per_channel",
+    "histogram_per_tensor",
     "is_dense",
     "min_max_per_channel",
     "min_max_per_tensor",
     "mse_search_per_channel",
     "mse_search_per_tensor",
+    "percentile_per_tensor",
 ]
 
 @final
@@ -38,7 +44,7 @@ class Mask:
         """The strides of `x`."""
     @property
     def nbytes(self) -> int:
-        """An eighth of the number of elements, rounded up."""
+        """An eighth of the number of elements, rounded up to 64."""
     def fits(self, x: Tensor) -> bool:
         """Has `x` the mask's shape and memory order?"""
     def unpack(self, y: Tensor) -> None:
@@ -54,6 +60,36 @@ def fake_quantize_per_tensor_with_mask(
     x: Tensor, y: Tensor, *, scale: float, zero_point: int, qmin: int, qmax: int
 ) -> Mask:
     """Writes fake-quantized `x` to `y`; gives what was inside the grid."""
+
+def fake_quantize_observed_per_tensor(
+    x: Tensor,
+    y: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    *,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+) -> bool:
+    """Moves the range `min_val ... max_val` towards that of `x`, writes its `scale`, and fake-quantized `x` to `y`.
+
+    False, and nothing is written, if `x` is empty or has NaN or infinite values. `min_val`, `max_val` and `scale`
+    are f32 with one element.
+    """
+
+def fake_quantize_observed_per_tensor_with_mask(
+    x: Tensor,
+    y: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    *,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+) -> Mask | None:
+    """As `fake_quantize_observed_per_tensor`; gives what was inside the grid, or None for False."""
 
 def fake_quantize_per_channel(
     x: Tensor, y: Tensor, *, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
@@ -71,14 +107,50 @@ def fake_quantize_per_channel_with_mask(
 def fake_quantize_backward(grad_y: Tensor, mask: Mask, grad_x: Tensor) -> None:
     """Writes `grad_y * inside` to `grad_x`; both in the mask's shape and memory order."""
 
-def min_max_per_tensor(x: Tensor) -> tuple[float, float]:
-    """The least and the greatest value, in f32; NaN in both if `x` has a NaN. Raises ValueError if `x` is empty."""
+def fake_quantize_learnable_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    grad_x: Tensor,
+    grad_scale: Tensor,
+    grad_zero_point: Tensor,
+    *,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None,
+    qmin: int,
+    qmax: int,
+    grad_factor: float,
+) -> None:
+    """Writes the gradients of `x`, and of `scale` and `zero_point` times `grad_factor`: `[C]` f32, or one if `axis` is
+    None. `zero_point` is int32. `grad_y` and `grad_x` are in the memory order of `x`.
+    """
+
+def min_max_per_tensor(x: Tensor, low: Tensor, high: Tensor) -> None:
+    """Writes the least and the greatest value to `low` and `high`, one f32 each; NaN to both if `x` has a NaN.
+
+    Raises ValueError if `x` is empty.
+    """
 
 def min_max_per_channel(x: Tensor, low: Tensor, high: Tensor, *, axis: int) -> None:
     """Writes the least and the greatest value at each index of `axis` to `low` and `high`, `[C]` f32.
 
     Raises ValueError if a channel is empty, IndexError if `x` has no such axis.
     """
+
+def histogram_per_tensor(x: Tensor, counts: Tensor, *, limit: float) -> None:
+    """Writes how many magnitudes lie in equal bins over `0 ... limit` to `counts`, `[bins]` int64.
+
+    Raises ValueError if `limit` is negative, NaN or infinite, or there are no bins.
+    """
+
+def histogram_per_channel(x: Tensor, limit: Tensor, counts: Tensor, *, axis: int, bins: int) -> None:
+    """As `histogram_per_tensor`, with its own limit for each index of `axis`; `limit` `[C]` f64, `counts` `[C, bins]`.
+
+    Raises also IndexError if `x` has no such axis.
+    """
+
+def percentile_per_tensor(x: Tensor, *, percentile: float) -> float:
+    """The magnitude that `percentile` percent of all do not pass. Raises ValueError if `x` is empty."""
 
 def mse_search_per_tensor(x: Tensor, *, qmin: int, qmax: int, stride: int) -> float:
     """The threshold with the least squared error. Raises ValueError if `x` is empty."""

@@ -85,7 +85,7 @@ def test_a_misaligned_address_is_refused():
 
 def test_a_mask_belongs_to_one_shape_and_order():
     mask = _core.fake_quantize_per_tensor_with_mask(X, torch.zeros_like(X), **GRID)
-    assert (mask.shape, mask.strides, mask.nbytes) == ([2, 3], [3, 1], 1)
+    assert (mask.shape, mask.strides, mask.nbytes) == ([2, 3], [3, 1], 64)
     assert mask.fits(X)
     assert not mask.fits(torch.ones(3, 2).T)
     message = r"^grad_y has shape \[3, 2\] and strides \[2, 1\], but mask has \[2, 3\] and \[3, 1\]$"

@@ -233,7 +233,7 @@ def test_a_larger_value_never_gets_a_smaller_one(values, scale):
 def test_the_mask_is_one_bit_for_each_element():
     x = torch.randn(1001, requires_grad=True)
     y = ops.fake_quantize_per_tensor(x, 0.01, 0, *INT8)
-    assert y.grad_fn.mask.nbytes == 126
+    assert y.grad_fn.mask.nbytes == 128  # of whole 512 elements
     assert y.grad_fn.saved_tensors == ()
 
 

@@ -10,14 +10,21 @@ import torch
 from torch import Tensor
 
 from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_library registers the operators)
+from ._learnable import fake_quantize_learnable_per_channel, fake_quantize_learnable_per_tensor
 
 __all__ = [
+    "fake_quantize_learnable_per_channel",
+    "fake_quantize_learnable_per_tensor",
+    "fake_quantize_observed_per_tensor",
     "fake_quantize_per_channel",
     "fake_quantize_per_tensor",
+    "histogram_per_channel",
+    "histogram_per_tensor",
     "min_max_per_channel",
     "min_max_per_tensor",
     "mse_search_per_channel",
     "mse_search_per_tensor",
+    "percentile_per_tensor",
 ]
 
 
@@ -47,7 +54,8 @@ def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, 
         scale = _check.per_tensor(x, scale, zero_point, qmin, qmax)
         return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
     if x.requires_grad and torch.is_grad_enabled():
-        return _autograd.PerTensor.apply(x, scale, zero_point, qmin, qmax)  # type: ignore[no-untyped-call,no-any-return]
+        rounded = _rust.fake_quantize_per_tensor_with_mask(x, scale, zero_point, qmin, qmax)
+        return _autograd.straight_through(x, rounded)
     return _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)
 
 
@@ -78,8 +86,42 @@ def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis
         _check.per_channel(x, scale, zero_point, axis, qmin, qmax)
         return _autograd.ReferencePerChannel.apply(x, scale, zero_point, axis, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
     if x.requires_grad and torch.is_grad_enabled():
-        return _autograd.PerChannel.apply(x, scale, zero_point, axis, qmin, qmax)  # type: ignore[no-untyped-call,no-any-return]
+        rounded = _rust.fake_quantize_per_channel_with_mask(x, scale, zero_point, axis, qmin, qmax)
+        return _autograd.straight_through(x, rounded)
     return _rust.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)
+
+
+def fake_quantize_observed_per_tensor(
+    x: Tensor, min_val: Tensor, max_val: Tensor, scale: Tensor, averaging_constant: float, qmin: int, qmax: int
+) -> Tensor | None:
+    """Moves a range towards that of `x`, and fake-quantizes `x` on the symmetric grid that covers it: one call for
+    what takes a quantizer in training a dozen.
+
+    In f32 and in place: `min_val += averaging_constant * (min(x) - min_val)`, `max_val` likewise (the first time,
+    while `min_val > max_val`, and with 1 they become those of `x`), then
+    `scale = max(max(|min_val|, |max_val|) / ((qmax - qmin) / 2), 2**-23)`, then `fake_quantize_per_tensor`.
+
+    >>> low, high, scale = torch.tensor(torch.inf), torch.tensor(-torch.inf), torch.ones(1)
+    >>> fake_quantize_observed_per_tensor(torch.tensor([0.6, -7.5]), low, high, scale, 0.01, -8, 7)
+    tensor([ 1., -8.])
+    >>> low, high, scale
+    (tensor(-7.5000), tensor(0.6000), tensor([1.]))
+
+    Returns:
+        None, and nothing was changed, if it takes several steps: `x` or a buffer is not on the CPU, is being compiled,
+        exported or transformed, or `x` is empty or has NaN or infinite values.
+
+    Raises:
+        ValueError: a buffer has not one element, or the integers make no range.
+        TypeError: `x` is not f32, f64, bf16 or f16; or a buffer not f32.
+    """
+    state = (min_val, max_val, scale)
+    if not (_rust.takes(x) and _rust.takes_state(*state)):
+        return None
+    if x.requires_grad and torch.is_grad_enabled():
+        rounded = _rust.fake_quantize_observed_per_tensor_with_mask(x, state, averaging_constant, qmin, qmax)
+        return None if rounded is None else _autograd.straight_through(x, rounded)
+    return _rust.fake_quantize_observed_per_tensor(x, state, averaging_constant, qmin, qmax)
 
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,8 +131,9 @@ def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: `x` has no elements.
         TypeError: `x` is not f32, f64, bf16 or f16.
     """
-    kernel = _rust.min_max_per_tensor if _rust.takes(x) else _torch.min_max_per_tensor
-    return kernel(x.detach())
+    if _rust.takes(x):
+        return _rust.min_max_per_tensor(x)
+    return _torch.min_max_per_tensor(x.detach())
 
 
 def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -130,3 +173,48 @@ def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: i
     """
     kernel = _rust.mse_search_per_channel if _rust.takes(x) else _torch.mse_search_per_channel
     return kernel(x.detach(), axis, qmin, qmax, stride)
+
+
+def histogram_per_tensor(x: Tensor, limit: float, bins: int) -> Tensor:
+    """How many magnitudes lie in each of `bins` equal bins over `0 ... limit`: int64 `[bins]`.
+
+    The bin of `x` is `min(trunc(|x| * (bins / limit)), bins - 1)`, of `x` in f32 and computed in f64: what lies beyond
+    is counted in the last. If `limit` is 0, all finite values are in the first. NaN is not counted.
+
+    >>> histogram_per_tensor(torch.tensor([0.0, -1.5, 1.0, 9.0]), 4.0, 4)
+    tensor([1, 2, 0, 1])
+
+    Raises:
+        ValueError: `limit` is negative, NaN or infinite, or `bins` is less than 1.
+        TypeError: `x` is not f32, f64, bf16 or f16.
+    """
+    kernel = _rust.histogram_per_tensor if _rust.takes(x) else _torch.histogram_per_tensor
+    return kernel(x.detach(), limit, bins)
+
+
+def histogram_per_channel(x: Tensor, axis: int, limit: Tensor, bins: int) -> Tensor:
+    """As `histogram_per_tensor`, for each index of `axis` and with its own `limit`, f64 `[C]`: int64 `[C, bins]`.
+
+    Raises:
+        ValueError: a limit is negative, NaN or infinite, their number differs, or `bins` is less than 1.
+        TypeError: `x` is not f32, f64, bf16 or f16, or `limit` not f64.
+        IndexError: `x` has no such axis.
+    """
+    kernel = _rust.histogram_per_channel if _rust.takes(x) else _torch.histogram_per_channel
+    return kernel(x.detach(), axis, limit, bins)
+
+
+def percentile_per_tensor(x: Tensor, percentile: float) -> Tensor:
+    """The magnitude that `percentile` percent of all do not pass, exactly: f32, 0-d; NaN if `x` has a NaN.
+
+    The `ceil(percentile / 100 * n)`th of the magnitudes, rounded to f32, in ascending order; at least the first.
+
+    >>> percentile_per_tensor(torch.tensor([3.0, -4.0, 1.0, -2.0]), 75)
+    tensor(3.)
+
+    Raises:
+        ValueError: `x` has no elements, or `percentile` is not from 0 to 100.
+        TypeError: `x` is not f32, f64, bf16 or f16.
+    """
+    kernel = _rust.percentile_per_tensor if _rust.takes(x) else _torch.percentile_per_tensor
+    return kernel(x.detach(), percentile)

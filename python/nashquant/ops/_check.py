@@ -60,6 +60,37 @@ def search(qmin: int, qmax: int, stride: int) -> None:
         raise ValueError(f"stride is {stride}, but must be at least 1")
 
 
+def histogram(x: Tensor, axis: int, limit: Tensor, bins: int) -> None:
+    """Something to count, in bins of a finite width."""
+    _dtype(x)
+    _axis(x, axis)
+    if limit.dtype != torch.float64:
+        raise TypeError(f"limit has dtype {limit.dtype}, but must be torch.float64")
+    if limit.numel() != x.shape[axis]:
+        raise ValueError(f"limit has {limit.numel()} elements, but {x.shape[axis]} are needed")
+    if bins < 1:
+        raise ValueError("bins is 0, but must be at least 1")
+    if _readable(limit):
+        for i, value in enumerate(limit.tolist()):
+            if not 0 <= value < math.inf:
+                where = f"limit[{i}]" if limit.numel() > 1 else "limit"
+                raise ValueError(f"{where} is {_spelled(value)}, but must be finite and not negative")
+
+
+def percentile(x: Tensor, percentile: float) -> None:
+    """Something to sort, and percent."""
+    _dtype(x)
+    if not 0 <= percentile <= 100:
+        raise ValueError(f"percentile is {_spelled(percentile)}, but must be from 0 to 100")
+    if x.numel() == 0:
+        raise ValueError("x has no elements, so no minimum, maximum or scale")
+
+
+def _spelled(value: float) -> str:
+    """As the kernels write a number."""
+    return "NaN" if math.isnan(value) else str(float(value))
+
+
 def _axis(x: Tensor, axis: int) -> None:
     if not -x.dim() <= axis < x.dim():
         raise IndexError(f"axis is {axis}, but x has {x.dim()} dimensions")

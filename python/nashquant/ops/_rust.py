@@ -8,12 +8,15 @@ from torch.compiler import is_compiling
 
 from nashquant import _core
 
+Mask = _core.Mask
+_ONE = torch.empty((), dtype=torch.float32, device="cpu")  # room like this costs half of what `torch.empty(())` does
 _PLAIN = (Tensor, torch.nn.Parameter)
 # Looked up once: for a tensor of 1K elements, looking up costs as much as the kernel.
 _has_storage = torch._C._has_storage
 _modes = torch._C._len_torch_dispatch_stack
 _transforms = torch._C._are_functorch_transforms_active
 _tracing = torch._C._get_tracing_state
+_count_change = torch._C._increment_version  # autograd shall know what was written behind its back
 
 
 def takes(x: Tensor) -> bool:
@@ -36,6 +39,7 @@ def takes_gradient(grad_y: Tensor) -> bool:
 def _dense(x: Tensor) -> Tensor:
     """`x`, or a copy without gaps, in the order torch gives to outputs of elementwise operators."""
     if x.is_neg() or not _core.is_dense(x):
+        x = x.detach()
         return torch.empty_like(x).copy_(x)
     return x
 
@@ -68,6 +72,41 @@ def fake_quantize_per_tensor_with_mask(
     return y, mask
 
 
+def takes_state(*state: Tensor) -> bool:
+    """Are these buffers memory that a kernel can write now?"""
+    return all(type(buffer) in _PLAIN and buffer.is_cpu for buffer in state)
+
+
+def fake_quantize_observed_per_tensor(
+    x: Tensor, state: tuple[Tensor, Tensor, Tensor], averaging_constant: float, qmin: int, qmax: int
+) -> Tensor | None:
+    """Moves `state` (`min_val`, `max_val`, `scale`) by `x` and fake-quantizes it; None if it did not."""
+    x = _dense(x)
+    y = torch.empty_like(x)
+    written = _core.fake_quantize_observed_per_tensor(
+        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
+    )
+    if not written:
+        return None
+    _count_change(state)
+    return y
+
+
+def fake_quantize_observed_per_tensor_with_mask(
+    x: Tensor, state: tuple[Tensor, Tensor, Tensor], averaging_constant: float, qmin: int, qmax: int
+) -> tuple[Tensor, _core.Mask] | None:
+    """Also which elements were inside the grid."""
+    x = _dense(x)
+    y = torch.empty_like(x)
+    mask = _core.fake_quantize_observed_per_tensor_with_mask(
+        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
+    )
+    if mask is None:
+        return None
+    _count_change(state)
+    return y, mask
+
+
 def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
     x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()
@@ -97,6 +136,39 @@ def fake_quantize_backward(grad_y: Tensor, mask: _core.Mask) -> Tensor:
     return grad_x
 
 
+def fake_quantize_learnable_backward(
+    grad_y: Tensor,
+    x: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    axis: int | None,
+    qmin: int,
+    qmax: int,
+    grad_factor: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of `x`, `scale` and `zero_point`; per tensor if `axis` is None."""
+    x = _dense(x)
+    if grad_y.is_neg() or grad_y.stride() != x.stride():
+        grad_y = torch.empty_like(x).copy_(grad_y)
+    grad_x = torch.empty_like(x)
+    grad_scale = torch.empty(scale.shape, dtype=torch.float32)
+    grad_zero_point = torch.empty(zero_point.shape, dtype=torch.float32)
+    _core.fake_quantize_learnable_backward(
+        grad_y,
+        x,
+        grad_x,
+        grad_scale,
+        grad_zero_point,
+        scale=scale.contiguous(),
+        zero_point=zero_point.contiguous(),
+        axis=axis,
+        qmin=qmin,
+        qmax=qmax,
+        grad_factor=grad_factor,
+    )
+    return grad_x, grad_scale, grad_zero_point
+
+
 def unpack(mask: _core.Mask) -> Tensor:
     """The mask as bools."""
     inside = torch.empty_strided(mask.shape, mask.strides, dtype=torch.bool)
@@ -112,8 +184,9 @@ def _per_channel(x: Tensor, axis: int) -> Tensor:
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value, f32, 0-d."""
-    low, high = _core.min_max_per_tensor(_dense(x))
-    return torch.full((), low, dtype=torch.float32), torch.full((), high, dtype=torch.float32)
+    low, high = torch.empty_like(_ONE), torch.empty_like(_ONE)
+    _core.min_max_per_tensor(_dense(x), low, high)
+    return low, high
 
 
 def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
@@ -121,6 +194,27 @@ def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     low, high = _per_channel(x, axis), _per_channel(x, axis)
     _core.min_max_per_channel(_dense(x), low, high, axis=axis)
     return low, high
+
+
+def histogram_per_tensor(x: Tensor, limit: float, bins: int) -> Tensor:
+    """Counts of |x|, int64."""
+    counts = torch.empty(max(bins, 0), dtype=torch.int64)
+    _core.histogram_per_tensor(_dense(x), counts, limit=limit)
+    return counts
+
+
+def histogram_per_channel(x: Tensor, axis: int, limit: Tensor, bins: int) -> Tensor:
+    """Counts of |x| at each index of `axis`, int64."""
+    bins, limit = max(bins, 0), limit.contiguous()
+    has_axis = -x.dim() <= axis < x.dim()
+    counts = torch.empty(x.shape[axis] if has_axis else 0, bins, dtype=torch.int64)
+    _core.histogram_per_channel(_dense(x), limit, counts, axis=axis, bins=bins)
+    return counts
+
+
+def percentile_per_tensor(x: Tensor, percentile: float) -> Tensor:
+    """The magnitude at that percentile, f32, 0-d."""
+    return torch.full((), _core.percentile_per_tensor(_dense(x), percentile=percentile), dtype=torch.float32)
 
 
 def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:

@@ -14,6 +14,8 @@ pub trait Wide:
     fn from_f32(value: f32) -> Self;
     /// Rounded to nearest.
     fn to_f32(self) -> f32;
+    /// Exact.
+    fn to_f64(self) -> f64;
 }
 
 /// A number type of a tensor.
@@ -41,6 +43,10 @@ macro_rules! native {
             #[allow(clippy::unnecessary_cast, reason = "the same line serves f32 and f64")]
             fn to_f32(self) -> f32 {
                 self as f32
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self.into()
             }
         }
         impl Element for $float {

@@ -46,10 +46,29 @@ pub enum Error {
         /// Greatest integer.
         qmax: i32,
     },
+    /// A ratio of scales that is no fixed-point number: negative, NaN, or 2^31 and more.
+    Factor {
+        /// The value.
+        value: f64,
+    },
     /// There is no minimum of nothing.
     Empty,
     /// `stride` of a search is zero.
     Stride,
+    /// A histogram without bins.
+    Bins,
+    /// The upper edge of a histogram is negative, NaN or infinite.
+    Limit {
+        /// Channel, if there are many.
+        channel: Option<usize>,
+        /// The value.
+        limit: f64,
+    },
+    /// Not a number of percent.
+    Percentile {
+        /// The value.
+        percentile: f64,
+    },
 }
 
 impl fmt::Display for Error {
@@ -76,7 +95,17 @@ impl fmt::Display for Error {
                 f,
                 "qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly"
             ),
+            Self::Factor { value } => {
+                write!(f, "a factor is {value:?}, but must be at least 0 and less than 2**31")
+            }
             Self::Empty => write!(f, "x has no elements, so no minimum, maximum or scale"),
+            Self::Bins => write!(f, "bins is 0, but must be at least 1"),
+            Self::Limit { channel, limit } => {
+                write!(f, "limit{} is {limit:?}, but must be finite and not negative", at(channel))
+            }
+            Self::Percentile { percentile } => {
+                write!(f, "percentile is {percentile:?}, but must be from 0 to 100")
+            }
             Self::Stride => write!(f, "stride is 0, but must be at least 1"),
         }
     }

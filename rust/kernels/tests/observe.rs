@@ -166,6 +166,35 @@ fn the_search_equals_an_exhaustive_one() {
 }
 
 #[test]
+fn no_shape_of_data_misleads_the_search() {
+    let spread =
+        |n: usize, power: i32| naive::finite(n, 1.0).into_iter().map(move |x| x.clamp(-1.0, 1.0).powi(power));
+    let on_borders = (0..3000).map(|i| (i % 255) as f32 - 127.5);
+    let outlier = spread(5000, 1).chain([40.0]);
+    let tiny = spread(2000, 1).map(|x| x * 1e-28);
+    let huge = spread(2000, 1).map(|x| x * 1e29);
+    let one_sided = spread(4000, 3).map(f32::abs);
+    let many: [Vec<f32>; 7] = [
+        on_borders.collect(),
+        outlier.collect(),
+        tiny.collect(),
+        huge.collect(),
+        one_sided.collect(),
+        spread(6000, 9).collect(),
+        vec![0.7; 1000],
+    ];
+    for (which, x) in many.iter().enumerate() {
+        for (qmin, qmax) in [(-128, 127), (0, 255), (-255, 0), (-3, 100), (2, 9), (-1, 0), (-1024, 1023)] {
+            let expected = naive_search(x, qmin, qmax, 1);
+            for isa in Isa::available() {
+                let found = mse_search_per_tensor(isa, &Serial, x, qmin, qmax, 1).unwrap();
+                assert_eq!(found.to_bits(), expected.to_bits(), "{isa:?} {which} {qmin} {qmax}");
+            }
+        }
+    }
+}
+
+#[test]
 fn each_channel_is_searched_as_if_alone() {
     for (outer, channels, inner) in [(1, 1, 1), (3, 2, 700), (1, 4, 5000), (2000, 3, 1), (40, 3, 9)] {
         let layout = Layout { outer, channels, inner };

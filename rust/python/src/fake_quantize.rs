@@ -1,8 +1,8 @@
 //! `fake_quantize_*`: carries, checks and calls.
 
 use nashquant_kernels::{
-    Isa,
-    fake_quantize::{self as kernels, ChannelGrid, Grid},
+    Isa, Layout,
+    fake_quantize::{self as kernels, ChannelGrid, Grid, Moving, Range},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
@@ -106,6 +106,83 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
 }
 
 #[pyfunction]
+#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
+pub(crate) fn fake_quantize_observed_per_tensor(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    min_val: &Bound<'_, PyAny>,
+    max_val: &Bound<'_, PyAny>,
+    scale: &Bound<'_, PyAny>,
+    averaging_constant: f64,
+    qmin: i32,
+    qmax: i32,
+) -> PyResult<bool> {
+    let (x, y) = (View::of("x", x)?, View::of("y", y)?);
+    let (min_val, max_val, scale) =
+        (View::of("min_val", min_val)?, View::of("max_val", max_val)?, View::of("scale", scale)?);
+    let moving = Moving { averaging_constant: averaging_constant as f32, qmin, qmax };
+    observed(py, &x, &y, [&min_val, &max_val, &scale], moving, None)
+}
+
+#[pyfunction]
+#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
+pub(crate) fn fake_quantize_observed_per_tensor_with_mask(
+    py: Python<'_>,
+    x: &Bound<'_, PyAny>,
+    y: &Bound<'_, PyAny>,
+    min_val: &Bound<'_, PyAny>,
+    max_val: &Bound<'_, PyAny>,
+    scale: &Bound<'_, PyAny>,
+    averaging_constant: f64,
+    qmin: i32,
+    qmax: i32,
+) -> PyResult<Option<Mask>> {
+    let (x, y) = (View::of("x", x)?, View::of("y", y)?);
+    let (min_val, max_val, scale) =
+        (View::of("min_val", min_val)?, View::of("max_val", max_val)?, View::of("scale", scale)?);
+    let moving = Moving { averaging_constant: averaging_constant as f32, qmin, qmax };
+    let mut mask = Mask::of(&x);
+    let written = observed(py, &x, &y, [&min_val, &max_val, &scale], moving, Some(&mut mask.bits))?;
+    Ok(written.then_some(mask))
+}
+
+/// Both of the above; tells whether anything was written.
+fn observed<'a>(
+    py: Python<'_>,
+    x: &View<'a>,
+    y: &View<'a>,
+    state: [&View<'a>; 3],
+    moving: Moving,
+    bits: Option<&mut [u8]>,
+) -> PyResult<bool> {
+    check_alike(x, y)?;
+    let mut memory = Memory::default();
+    let mut one = |view: &View<'a>| -> PyResult<&'a mut f32> {
+        match memory.write::<f32>(view)? {
+            [one] => Ok(one),
+            many => {
+                let message = format!("{} has {} elements, but 1 is needed", view.name, many.len());
+                Err(PyValueError::new_err(message))
+            }
+        }
+    };
+    let (min_val, max_val, scale) = (one(state[0])?, one(state[1])?, one(state[2])?);
+    let range = Range { min_val: *min_val, max_val: *max_val };
+    let after = by_dtype!(x, T => {
+        let (x, y) = (memory.read::<T>(x)?, memory.write::<T>(y)?);
+        py.detach(|| kernels::observed_per_tensor(Isa::best(), &TorchTeam, x, moving, range, y, bits))
+            .map_err(value_error)
+    })?;
+    if let Some((range, grid)) = after {
+        (*min_val, *max_val, *scale) = (range.min_val, range.max_val, grid.scale);
+    }
+    Ok(after.is_some())
+}
+
+#[pyfunction]
 #[pyo3(signature = (x, y, *, scale, zero_point, axis, qmin, qmax))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_per_channel(
@@ -169,5 +246,43 @@ pub(crate) fn fake_quantize_backward(
     by_dtype!(grad_y, T => {
         let (grad_y, bits, grad_x) = (memory.read::<T>(&grad_y)?, &mask.bits, memory.write::<T>(&grad_x)?);
         py.detach(|| kernels::backward(Isa::best(), &TorchTeam, grad_y, bits, grad_x)).map_err(value_error)
+    })
+}
+
+#[pyfunction]
+#[pyo3(signature = (grad_y, x, grad_x, grad_scale, grad_zero_point, *, scale, zero_point, axis, qmin, qmax, grad_factor))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
+pub(crate) fn fake_quantize_learnable_backward(
+    py: Python<'_>,
+    grad_y: &Bound<'_, PyAny>,
+    x: &Bound<'_, PyAny>,
+    grad_x: &Bound<'_, PyAny>,
+    grad_scale: &Bound<'_, PyAny>,
+    grad_zero_point: &Bound<'_, PyAny>,
+    scale: &Bound<'_, PyAny>,
+    zero_point: &Bound<'_, PyAny>,
+    axis: Option<i64>,
+    qmin: i32,
+    qmax: i32,
+    grad_factor: f64,
+) -> PyResult<()> {
+    let (grad_y, x, grad_x) = (View::of("grad_y", grad_y)?, View::of("x", x)?, View::of("grad_x", grad_x)?);
+    let (scale, zero_point) = (View::of("scale", scale)?, View::of("zero_point", zero_point)?);
+    let (grad_scale, grad_zero_point) =
+        (View::of("grad_scale", grad_scale)?, View::of("grad_zero_point", grad_zero_point)?);
+    check_alike(&x, &grad_y)?;
+    check_alike(&x, &grad_x)?;
+    let layout = match axis {
+        Some(axis) => channels(&x, axis)?,
+        None => Layout { outer: usize::from(x.len > 0), channels: 1, inner: x.len.max(1) },
+    };
+    let mut memory = Memory::default();
+    let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
+    let (grad_scale, grad_zero_point) = (memory.write(&grad_scale)?, memory.write(&grad_zero_point)?);
+    by_dtype!(x, T => {
+        let (grad_y, x, grad_x) = (memory.read::<T>(&grad_y)?, memory.read::<T>(&x)?, memory.write::<T>(&grad_x)?);
+        py.detach(|| kernels::learnable_backward(
+            Isa::best(), &TorchTeam, grad_y, x, layout, grid, grad_factor, grad_x, grad_scale, grad_zero_point
+        )).map_err(value_error)
     })
 }

@@ -20,10 +20,15 @@ mod core {
     #[pymodule_export]
     use super::{
         fake_quantize::{
-            Mask, fake_quantize_backward, fake_quantize_per_channel, fake_quantize_per_channel_with_mask,
-            fake_quantize_per_tensor, fake_quantize_per_tensor_with_mask,
+            Mask, fake_quantize_backward, fake_quantize_learnable_backward,
+            fake_quantize_observed_per_tensor, fake_quantize_observed_per_tensor_with_mask,
+            fake_quantize_per_channel, fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
+            fake_quantize_per_tensor_with_mask,
         },
         is_dense,
-        observe::{min_max_per_channel, min_max_per_tensor, mse_search_per_channel, mse_search_per_tensor},
+        observe::{
+            histogram_per_channel, histogram_per_tensor, min_max_per_channel, min_max_per_tensor,
+            mse_search_per_channel, mse_search_per_tensor, percentile_per_tensor,
+        },
     };
 }

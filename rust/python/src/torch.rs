@@ -94,6 +94,7 @@ pub(crate) enum DType {
     F32,
     F64,
     I32,
+    I64,
     Bool,
     Other,
 }
@@ -106,6 +107,7 @@ impl DType {
             (2, 32, 1) => Self::F32,
             (2, 64, 1) => Self::F64,
             (0, 32, 1) => Self::I32,
+            (0, 64, 1) => Self::I64,
             (6, 8, 1) => Self::Bool,
             _ => Self::Other,
         }
@@ -146,6 +148,11 @@ unsafe impl Native for F16 {
 unsafe impl Native for i32 {
     const DTYPE: DType = DType::I32;
     const NAME: &'static str = "torch.int32";
+}
+// SAFETY: the same integer type.
+unsafe impl Native for i64 {
+    const DTYPE: DType = DType::I64;
+    const NAME: &'static str = "torch.int64";
 }
 // SAFETY: torch keeps a bool in a byte; a u8 may hold whatever is in it.
 unsafe impl Native for u8 {
@@ -253,6 +260,7 @@ impl Memory {
     pub(crate) fn write<'a, T: Native>(&mut self, view: &View<'a>) -> PyResult<&'a mut [T]> {
         let first = view.pointer::<T>()?;
         self.take(view.name, first, view.len, true)?;
+        ask_for_huge_pages(first.addr(), view.len * size_of::<T>());
         // SAFETY: as in `read`; and `take` made sure that no other slice of this call overlaps these elements.
         Ok(unsafe { std::slice::from_raw_parts_mut(first, view.len) })
     }
@@ -267,6 +275,27 @@ impl Memory {
         self.taken.push((name, range, write));
         Ok(())
     }
+}
+
+/// Outputs of this many bytes are fresh memory: malloc keeps none as large. (Nor does asking cost or help at 4 MiB.)
+const HUGE: usize = 32 << 20;
+
+/// Has the kernel back these bytes with huge pages where it still has to find memory for them: filling 4 KiB pages one
+/// by one takes longer than quantizing. A wish: what comes of it doesn't matter.
+fn ask_for_huge_pages(first: usize, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    if bytes >= HUGE {
+        const PAGE: usize = 2 << 20;
+        let (start, end) = (first.next_multiple_of(PAGE), (first + bytes) / PAGE * PAGE);
+        if start < end {
+            // SAFETY: advice changes no content; the whole pages lie inside of memory that the caller may write.
+            unsafe {
+                libc::madvise(std::ptr::without_provenance_mut(start), end - start, libc::MADV_HUGEPAGE)
+            };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (first, bytes, HUGE);
 }
 
 /// torch's own threads: obeys `torch.set_num_threads`, nests, and survives a fork.

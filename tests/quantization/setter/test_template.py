@@ -23,6 +23,7 @@ from nashquant.quantization import (
     check_result_of,
     get_qconfig,
     prepare,
+    set_fake_quantize,
 )
 from nashquant.quantization import qconfig_template as templates
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver, MSEObserver
@@ -195,10 +196,16 @@ def test_the_first_setter_that_matches_wins() -> None:
 
 
 def test_an_op_nobody_speaks_for_stays_float_and_what_it_feeds_is_flagged() -> None:
-    prepared = prepare(Net(), X, ModuleNameQconfigSetter({"quant": fixed(0.5), "head": get_qconfig()}), save_dir=None)
+    prepared: Any = prepare(
+        Net(), X, ModuleNameQconfigSetter({"quant": fixed(0.5), "head": get_qconfig(in_dtype=None)}), save_dir=None
+    )
     result = check_result_of(prepared)
     assert {row.name: row.observer for row in result.layers}["conv"] is None
-    assert type(prepared.conv) is nn.Conv2d  # type: ignore[comparison-overlap]
+    set_fake_quantize(prepared, "qat")
+    prepared.train()(X)
+    assert prepared.conv.weight_fake_quant is None
+    message = "input dtype [torch.float32]: a float tensor enters a quantized op"
+    assert ("head", "Linear", message) in result.messages
 
 
 def test_a_name_that_matches_nothing_lists_near_names() -> None:

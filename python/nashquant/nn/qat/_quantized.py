@@ -34,9 +34,19 @@ def is_in_region(x: Any) -> bool:
 
 
 class Quantized(nn.Module):
-    """An op on the chip. `activation_post_process` is its output's quantizer; None leaves high precision."""
+    """An op on the chip.
+
+    Attributes:
+        activation_post_process: the output's quantizer; None leaves high precision.
+        input_fake_quant: quantizer of an input that arrives in float, where the QConfig asks for one.
+        also_float: whether the float model calls this module outside the stubs too; there it stays float.
+        writes_back: whether the float module worked in place, and the model goes on with its input.
+    """
 
     activation_post_process: FakeQuantize | None
+    input_fake_quant: FakeQuantize | None
+    also_float: bool = False
+    writes_back: bool = False
 
     def finish(self, y: Any) -> Any:
         """Gives `y` on the output's grid, marked as lying in the quantized region. Call it in `own_business`."""
@@ -44,11 +54,34 @@ class Quantized(nn.Module):
             y = self.activation_post_process(y)
         return y if torch.compiler.is_compiling() else mark_region(y)
 
+    def enter(self, x: Any) -> Any:
+        """Gives `x` as the op takes it."""
+        return x if self.input_fake_quant is None else self.input_fake_quant(x)
+
+    def is_outside(self, *args: Any) -> bool:
+        """Whether this call is one outside the stubs."""
+        if not self.also_float:
+            return False
+        if torch.compiler.is_compiling():
+            raise NotImplementedError(
+                f"{type(self).__name__} is called inside and outside the stubs, which a compiler can't tell apart: "
+                "use two modules"
+            )
+        return not any(map(is_in_region, args))
+
+    def float_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the float module gives."""
+        return type(self).__bases__[-1].forward(self, *args, **kwargs)  # type: ignore[attr-defined]
+
 
 class QuantizedOutput(Quantized):
     """A float module followed by a quantizer."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Gives the float module's output on the grid."""
+        if self.is_outside(*args, *kwargs.values()):
+            return self.float_forward(*args, **kwargs)
         with own_business():
-            return self.finish(super().forward(*args, **kwargs))
+            entered = (self.enter(args[0]), *args[1:]) if args else args
+            y = self.finish(self.float_forward(*entered, **kwargs))
+            return args[0].copy_(y) if self.writes_back else y

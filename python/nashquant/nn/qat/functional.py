@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nashquant.nn import float_functional
 from nashquant.quantization.fake_quantize import FakeQuantize
 
-from ._quantized import Quantized, mark_region, own_business
+from ._quantized import Quantized, is_in_region, mark_region, own_business
 
 __all__ = ["FloatFunctional", "Resample"]
 
@@ -19,31 +19,37 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
     """Computes a function, then puts the output on its grid.
 
     Attributes:
-        operand_fake_quant: quantizers of operands that come in float, by position: constants, and the weight
-            of a functional conv or linear.
+        operand_fake_quant: quantizers of operands that come in float, by position ("1", "other", "0_2" in a list):
+            constants, and the weight of a functional conv or linear.
     """
 
     operand_fake_quant: nn.ModuleDict | None
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Gives `function(*args, **kwargs)` on the grid."""
+        if self.is_outside(*args, *kwargs.values()):
+            return function(*args, **kwargs)
         with own_business():
             if self.operand_fake_quant is not None:
-                args = self._quantize_operands(args)
+                for position, fake_quant in self.operand_fake_quant.items():
+                    key, *inner = position.split("_")
+                    if key.isdigit():
+                        args = tuple(_quantized_at(list(args), [key, *inner], fake_quant))
+                    else:
+                        kwargs = _quantized_at(dict(kwargs), [key, *inner], fake_quant)
             return self.finish(function(*args, **kwargs))
 
-    def _quantize_operands(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        assert self.operand_fake_quant is not None
-        flat: list[Any] = list(args)
-        for position, fake_quant in self.operand_fake_quant.items():
-            index, *inner = map(int, position.split("_"))
-            if inner:  # an operand inside a list: torch.cat([x, constant])
-                operands = list(flat[index])
-                operands[inner[0]] = fake_quant(operands[inner[0]])
-                flat[index] = operands
-            else:
-                flat[index] = fake_quant(flat[index])
-        return tuple(flat)
+
+def _quantized_at(tree: Any, way: list[str], fake_quant: nn.Module) -> Any:
+    """`tree` with the tensor at the end of the way quantized, if one is there and it is not quantized already."""
+    if not way:
+        return tree if not isinstance(tree, Tensor) or is_in_region(tree) else fake_quant(tree)
+    key: Any = int(way[0]) if way[0].isdigit() else way[0]
+    if isinstance(tree, dict):
+        return {**tree, key: _quantized_at(tree[key], way[1:], fake_quant)} if key in tree else tree
+    if not isinstance(tree, (list, tuple)) or key >= len(tree):
+        return tree
+    return [*tree[:key], _quantized_at(tree[key], way[1:], fake_quant), *tree[key + 1 :]]
 
 
 class Resample(nn.Module):

@@ -32,8 +32,10 @@ class _Conv(_Gemm):
     _conv_forward: Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
     def forward(self, x: Tensor) -> Any:
+        if self.is_outside(x):
+            return self.float_forward(x)
         with own_business():
-            return self.finish(self._conv_forward(x, self.quantized_weight(), self.bias))
+            return self.finish(self._conv_forward(self.enter(x), self.quantized_weight(), self.bias))
 
 
 class Conv1d(_Conv, nn.Conv1d):
@@ -53,8 +55,11 @@ class ConvTranspose2d(_Gemm, nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Any:
         """Gives the transposed convolution of `x` (n, c, h, w)."""
+        if self.is_outside(x):
+            return self.float_forward(x, output_size)
         own: Any = self  # torch's annotations of these attributes don't fit its own functions
         with own_business():
+            x = self.enter(x)
             output_padding = own._output_padding(
                 x, output_size, own.stride, own.padding, own.kernel_size, 2, own.dilation
             )
@@ -67,5 +72,7 @@ class Linear(_Gemm, nn.Linear):
 
     def forward(self, x: Tensor) -> Any:
         """Gives `x @ weight.T + bias` for `x` (..., in_features)."""
+        if self.is_outside(x):
+            return self.float_forward(x)
         with own_business():
-            return self.finish(F.linear(x, self.quantized_weight(), self.bias))
+            return self.finish(F.linear(self.enter(x), self.quantized_weight(), self.bias))

@@ -125,6 +125,8 @@ class FakeQuantize(ExactBuffers):
         """
         if self._observes:
             if self.training:
+                if self._quantizes and (y := self._in_one_call(x)) is not None:
+                    return y
                 if self.activation_post_process.observe(x):
                     self.refresh_scale()
             elif not self._quantizes and not torch.compiler.is_compiling():
@@ -135,6 +137,25 @@ class FakeQuantize(ExactBuffers):
         """Fake-quantizes `x`, if it shall, and never observes it: for ops that keep their input's scale."""
         return self._quantize(x) if self._quantizes else x
 
+    def _in_one_call(self, x: Tensor) -> Tensor | None:
+        """As observing and then quantizing; None, and nothing has changed, where it takes more calls."""
+        observer = self._modules["activation_post_process"]  # attribute access would cost what the kernel does
+        if type(observer) is not MinMaxObserver or observer.per_channel or observer.is_sync_quantize:
+            return None
+        if observer.averaging_constant == 0 or torch.compiler.is_compiling():
+            return None
+        low, high, scale = observer._buffers["min_val"], observer._buffers["max_val"], self._buffers["scale"]
+        if low is None or high is None or scale is None:
+            return None
+        try:
+            y = ops.fake_quantize_observed_per_tensor(
+                x, low, high, scale, observer.averaging_constant, self.quant_min, self.quant_max
+            )
+        except (TypeError, ValueError):
+            return None  # what is wrong, and with which quantizer, is said step by step
+        self._has_scale = self._has_scale or y is not None
+        return y
+
     def _quantize(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return self._on_grid(x, self.scale)
@@ -142,9 +163,10 @@ class FakeQuantize(ExactBuffers):
             self._notices.say_once("unset", scale_never_set(self.where))
         # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
         # Elsewhere it would wait for the device.
-        number = self.scale.is_cpu and not self.activation_post_process.per_channel
+        scale = self.scale
+        number = scale.is_cpu and not self.activation_post_process.per_channel
         try:
-            return self._on_grid(x, self.scale.item() if number else self.scale)
+            return self._on_grid(x, scale.item() if number else scale)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error} (while quantizing {self.where})") from error
 

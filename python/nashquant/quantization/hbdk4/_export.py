@@ -41,10 +41,8 @@ def export(
     modules they come from. The file is checked with `onnx.checker` and compared with the model in ONNX
     Runtime; if anything fails, nothing is written. To run it there on an x86 CPU, add the session option
     `session.qdqisint8allowed=1` (`SessionOptions.add_session_config_entry`): without it, ONNX Runtime makes
-    uint8 of int8, and its kernels for that saturate on CPUs without VNNI. The model, its mode and its states are as before, whatever
-    happens.
-
-    int8 is written without zero points, which are 0; to run such a file ONNX Runtime must be 1.28 or newer.
+    uint8 of int8, and its kernels for that saturate on CPUs without VNNI. The model, its mode and its
+    states are as before, whatever happens.
 
     Args:
         model: what `prepare` gave, calibrated or trained; in eval mode and in the VALIDATION state.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nashquant import ops
+
 from .scale import EPSILON
 
 __all__ = ["MagnitudeHistogram", "check_bins", "rows_of"]
@@ -45,15 +47,13 @@ class MagnitudeHistogram:
     def added(self, rows: Tensor) -> MagnitudeHistogram:
         """This histogram with finite `rows` `[channels, n]` added.
 
-        Larger values than ever seen double the limit until they fit, and merge the old bins in pairs: no
-            count is ever
-        split, so the order of the batches hardly matters.
+        Larger values than ever seen double the limit until they fit, and merge the old bins in pairs: no count is
+        ever split, so the order of the batches hardly matters.
         """
-        magnitude = rows.abs().double()
-        grown = self._reaching(magnitude.amax(dim=1))
-        per_unit = torch.where(grown.limit > 0, grown.bins / grown.limit, 0.0)
-        index = (magnitude * per_unit[:, None]).long().clamp_(max=self.bins - 1)
-        return MagnitudeHistogram(grown.counts.scatter_add(1, index, torch.ones_like(index)), grown.limit)
+        low, high = ops.min_max_per_channel(rows, 0)
+        grown = self._reaching(torch.maximum(-low, high).double())
+        counts = ops.histogram_per_channel(rows, 0, grown.limit, self.bins)
+        return MagnitudeHistogram(grown.counts + counts, grown.limit)
 
     def _reaching(self, top: Tensor) -> MagnitudeHistogram:
         ratio = torch.where((self.limit > 0) & (top > self.limit), top / self.limit, 1.0)

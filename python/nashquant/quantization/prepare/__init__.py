@@ -18,7 +18,7 @@ from nashquant.nn.qat import Quantized
 
 from .assign import Plan, assign_qconfigs
 from .capture import CheckpointedCallError, capture
-from .prepared import check_result_of, make_prepared
+from .prepared import check_result_of, remember
 from .redirect import UnrecordedCallError
 from .replace import replace_ops
 from .report import LayerRow, ModelCheckResult, WeightRow, check_result
@@ -81,6 +81,7 @@ def prepare(
         TypeError: an argument of the wrong kind.
         ValueError: the model does not run on the inputs or lacks stubs; a setter names an op that isn't there or asks
             for a dtype the march lacks.
+        CheckpointedCallError: a call runs in a closure given to torch.utils.checkpoint.
 
     Warns:
         UnknownOpWarning: an op stays in floating point because nashquant doesn't know it.
@@ -92,10 +93,10 @@ def prepare(
 
     prepared = _copied(model)
     recording = capture(model, args, kwargs)
-    plan = assign_qconfigs(recording.nodes, model, setters, march, (args, kwargs))
+    plan = assign_qconfigs(recording, model, setters, march, (args, kwargs))
     result = check_result(model, plan, recording.calls)
-    replace_ops(prepared, plan, recording.spelled)
-    make_prepared(prepared, result)
+    replace_ops(prepared, plan, recording)
+    remember(prepared, result)
 
     _tell(result, plan)
     if save_dir is not None:

@@ -16,6 +16,7 @@ from nashquant.quantization.fake_quantize import FakeQuantizeSpec
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
 from nashquant.quantization.qconfig import QConfig, activation_spec
 
+from .capture import Recording
 from .fuse import fuse
 from .graph import Graph, Node, Op, Origin, Value
 from .registry import DEQUANT, EMBEDDING, GEMM, LUT, MATMUL, PASS, QUANT
@@ -69,7 +70,7 @@ class Plan:
             return None
         if qconfig.input is not None:
             return qconfig.input
-        if value.origin is not Origin.CONSTANT:
+        if value.origin is not Origin.CONSTANT or not value.finite:
             return None
         dtypes = [self.dtype(v) for node in op.chain for v in node.region_operands]
         dtype = next((d for d in dtypes if isinstance(d, QuantDType)), None)
@@ -89,7 +90,7 @@ def is_activation(node: Node, position: str) -> bool:
 
 
 def assign_qconfigs(
-    nodes: list[Node],
+    recording: Recording,
     model: nn.Module,
     setters: Sequence[QconfigSetterBase],
     march: March,
@@ -105,12 +106,17 @@ def assign_qconfigs(
     """
     apart: frozenset[str] = frozenset()
     while True:
-        graph = fuse(nodes, model, march, apart)
+        graph = fuse(recording, model, march, apart)
         plan = _assign(graph, model, setters, example)
         found = frozenset(op.first.path for op in graph.ops if _cannot_sum_in(plan, op))
         if not found:
             break
         apart |= found
+    for name in recording.lost:
+        plan.graph.warnings.append(
+            f"the DeQuantStub {name!r} got a tensor that was not seen to come from a QuantStub: an op that is no torch "
+            "function (an autograd.Function, TorchScript) hides what is behind it, which stays in floating point"
+        )
     for name in sorted(apart):
         plan.messages.append((name, f"not fused with its addition: {march.value} takes no qint16 input there"))
     return plan
@@ -189,7 +195,11 @@ def _embeddings_in_region(graph: Graph) -> list[Op]:
 def _own_qconfig(op: Op, model: nn.Module) -> QConfig | None:
     if op.kind != QUANT:
         return None
-    return getattr(model.get_submodule(op.first.path), "qconfig", None)
+    qconfig = getattr(model.get_submodule(op.first.path), "qconfig", None)
+    if qconfig is not None and not isinstance(qconfig, QConfig):
+        kind = f"{type(qconfig).__module__}.{type(qconfig).__name__}"
+        raise TypeError(f"the qconfig of {op.name!r} must be a nashquant QConfig, not a {kind}")
+    return qconfig
 
 
 def _with_fixed_scale(op: Op, qconfig: QConfig, model: nn.Module) -> QConfig:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import dis
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch.utils.checkpoint
 
-__all__ = ["CallSite", "call_site", "entered", "is_augmented_assignment", "is_checkpointed", "source_line"]
+__all__ = ["CallSite", "call_site", "entered", "is_checkpointed", "source_line"]
 
-# One entry per frame between the owner's forward and the call: file, first line of the function, bytecode offset.
-# The offset tells apart two calls on one line; the frames, two uses of one helper function.
-Position = tuple[tuple[str, int, int], ...]
+# One entry per frame between the owner's forward and the call: file, first line and checksum of the function, bytecode
+# offset. The offset tells apart two calls on one line; the checksum, two lambdas; the frames, two uses of one helper.
+Position = tuple[tuple[str, int, int, int], ...]
 
 
 class CallSite(NamedTuple):
@@ -63,24 +63,26 @@ def call_site(depth: int) -> Position:
         if code is _BORDER:
             break
         if code.co_filename not in _HANDLERS:
-            position.append((code.co_filename, code.co_firstlineno, frame.f_lasti))
+            position.append((*_identity(code), frame.f_lasti))
         frame = frame.f_back
     return tuple(position)
+
+
+_identities: dict[int, tuple[CodeType, tuple[str, int, int]]] = {}
+
+
+def _identity(code: CodeType) -> tuple[str, int, int]:
+    """What tells a function from all others, in every process: a pickled model must find its calls again."""
+    known = _identities.get(id(code))
+    if known is None:
+        checksum = zlib.crc32(code.co_code + code.co_linetable)
+        known = _identities[id(code)] = (code, (code.co_filename, code.co_firstlineno, checksum))
+    return known[1]
 
 
 def is_checkpointed(depth: int) -> bool:
     """Whether the call runs inside torch.utils.checkpoint, called by the owner's own forward."""
     return any(frame.f_code.co_filename == torch.utils.checkpoint.__file__ for frame in _frames(depth + 1))
-
-
-def is_augmented_assignment(depth: int) -> bool:
-    """Whether the call is `x += y` rather than `x.add_(y)`: torch sees the same function for both."""
-    frame = sys._getframe(depth + 1)
-    for instruction in dis.get_instructions(frame.f_code):
-        if instruction.offset == frame.f_lasti:
-            name, argument = instruction.opname, instruction.argrepr
-            return name.startswith("INPLACE_") or (name == "BINARY_OP" and argument.endswith("="))
-    return False
 
 
 def source_line(depth: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +21,6 @@ from .call_site import (
     CallSite,
     call_site,
     entered,
-    is_augmented_assignment,
     is_checkpointed,
     source_line,
 )
@@ -32,17 +32,34 @@ from .registry import (
     EMBEDDING,
     PASS,
     QUANT,
+    RESAMPLE,
     SPELLED,
+    OpSpec,
     function_spec,
     is_float_functional,
     module_spec,
 )
 
-__all__ = ["CheckpointedCallError", "Recording", "capture"]
+__all__ = ["CheckpointedCallError", "Recording", "Site", "capture"]
 
 
 class CheckpointedCallError(NotImplementedError):
     """A call would be recomputed where it could no longer be redirected to its quantizer."""
+
+
+@dataclass
+class Site:
+    """What was seen of one functional call.
+
+    Attributes:
+        path: the module that will hold its quantizers; None: it runs as it is; "": in parts, which have sites.
+        in_region: whether it met quantized tensors.
+        outside: whether it (also) ran without any.
+    """
+
+    path: str | None = None
+    in_region: bool = False
+    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,12 +69,18 @@ class Recording:
     Attributes:
         nodes: the ops between QuantStub and DeQuantStub, in the order they ran.
         calls: how often each registered module ran, wherever it stands.
-        spelled: composite calls that were recorded in parts: owner, and where in its forward.
+        sites: (owner, call site) -> each call of a function that the registry redirects, quantized or not.
+        outside: paths of modules that ran without a quantized tensor.
+        functional_parameters: ids of the parameters that functions took as operands.
+        lost: DeQuantStubs that got a tensor which was not seen to come from a QuantStub.
     """
 
     nodes: list[Node]
     calls: Counter[str]
-    spelled: list[tuple[str, CallSite]]
+    sites: dict[tuple[str, CallSite], Site]
+    outside: frozenset[str]
+    functional_parameters: frozenset[int]
+    lost: tuple[str, ...]
 
 
 def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
@@ -85,7 +108,7 @@ def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
             f"{type(model).__name__} fails on the example inputs given to prepare: {type(error).__name__}: {error}"
         ) from error
     recorder.check(outputs)
-    return Recording(recorder.nodes, recorder.calls, recorder.spelled)
+    return recorder.recording()
 
 
 def _cuda_devices(model: nn.Module) -> list[torch.device]:
@@ -112,14 +135,19 @@ class _Recorder(TorchFunctionMode):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.nodes: list[Node] = []
-        self.calls: Counter[str] = Counter()
-        self.spelled: list[tuple[str, CallSite]] = []
+        self._model = model
+        self._nodes: list[Node] = []
+        self._calls: Counter[str] = Counter()
+        self._sites: dict[tuple[str, CallSite], Site] = {}
+        self._outside: set[str] = set()
+        self._functional_parameters: set[int] = set()
+        self._lost: list[str] = []
         self._values: dict[int, Value] = {}
+        self._stale: dict[int, Callable[[], Value]] = {}  # tensors that were changed in place, and what they are now
         self._alive: list[Tensor] = []  # while a tensor lives, its id is its own
         self._paused = False
         self._scopes: list[tuple[str, Counter[tuple[str, Any]]]] = []
-        self._generated: Counter[tuple[str, str]] = Counter()
+        self._generated: set[str] = set()
         self._stubs = {QUANT: 0, DEQUANT: 0}
         for path, module in model.named_modules():
             if is_float_functional(module):
@@ -128,20 +156,34 @@ class _Recorder(TorchFunctionMode):
             else:
                 module.forward = self._wrapped(module, path, module.forward)
 
+    def recording(self) -> Recording:
+        """All that was seen."""
+        outside = self._outside | {site.path for site in self._sites.values() if site.path and site.outside}
+        parameters = frozenset(self._functional_parameters)
+        return Recording(self._nodes, self._calls, self._sites, frozenset(outside), parameters, tuple(self._lost))
+
     # What flows.
 
     def declare(self, tree: Any, origin: Origin) -> None:
         """Says where the tensors in `tree` come from."""
         for _, tensor in _tensors(tree):
-            self._set(tensor, Value(origin, tuple(tensor.shape), tensor.device))
+            self._set(tensor, self._describe(tensor, origin))
+
+    def _describe(self, tensor: Tensor, origin: Origin, producer: Node | None = None) -> Value:
+        finite = tensor.is_complex() or tensor.is_meta or bool(torch.isfinite(tensor).all())
+        return Value(origin, tuple(tensor.shape), tensor.device, producer, finite=finite)
 
     def _set(self, tensor: Tensor, value: Value) -> None:
         self._alive.append(tensor)
         self._values[id(tensor)] = value
+        self._stale.pop(id(tensor), None)
 
     def _value(self, tensor: Tensor) -> Value:
+        if id(tensor) in self._stale:
+            return self._stale[id(tensor)]()
         if id(tensor) not in self._values:  # parameters, buffers, tensors kept in attributes
-            self.declare(tensor, Origin.CONSTANT)
+            with self._pause():
+                self.declare(tensor, Origin.CONSTANT)
         return self._values[id(tensor)]
 
     @contextmanager
@@ -154,20 +196,54 @@ class _Recorder(TorchFunctionMode):
 
     def _ran(self, node: Node, outputs: Any, origin: Origin | None = None) -> None:
         """Takes note of a call and of where its outputs come from."""
-        origins = {operand.value.origin for operand in node.operands}
         if origin is None:
+            # What only moves values, or keeps their grid, is what its data is; a shape taken from elsewhere is not.
+            sources = [node.data] if node.kind in (PASS, RESAMPLE) else [operand.value for operand in node.operands]
+            origins = {value.origin for value in sources if value is not None}
             origin = next((o for o in (Origin.REGION, Origin.FLOAT) if o in origins), Origin.CONSTANT)
         results = list(_tensors(outputs))
         in_region = origin is Origin.REGION or node.kind in (QUANT, DEQUANT, EMBEDDING)
         keep = bool(results) and (in_region or (node.kind == PASS and origin is Origin.CONSTANT))
-        if keep:
-            self.nodes.append(node)
+        if keep or (in_region and _has_tensor(outputs)):  # a comparison, an argmax: it consumes all the same
             for operand in node.operands:
                 operand.value.consumers.append(node)
+        if keep:
+            self._nodes.append(node)
         for _, tensor in results:
-            value = Value(origin, tuple(tensor.shape), tensor.device, node if keep else None)
+            value = self._describe(tensor, origin, node if keep else None)
             node.outputs.append(value)
             self._set(tensor, value)
+
+    def _ran_in_place(self, node: Node, changed: Tensor) -> Tensor:
+        """As `_ran`, for a call that changed its first operand; gives another handle on the same memory.
+
+        Who goes on with the handle, as after `x += y`, needs no copy back. Who goes on with the old tensor, does.
+        """
+        self._ran(node, changed)
+        value = self._values[id(changed)]
+
+        def used() -> Value:
+            node.writes_back = True
+            return value
+
+        base = changed._base
+        if base is not None:
+            node.writes_back = True
+            before = self._values.get(id(base))
+            if before is not None:
+                self._stale[id(base)] = lambda: self._partly_changed(base, before, value, node)
+        handle = changed.view_as(changed)
+        self._set(handle, value)
+        self._stale[id(changed)] = used
+        return handle
+
+    def _partly_changed(self, base: Tensor, before: Value, part: Value, node: Node) -> Value:
+        """A tensor after an in-place call on a view of it: on no grid that we know."""
+        label = f"{node.label} on a view"
+        mixed = Node(None, node.owner or "", label, [Operand("0", before), Operand("1", part)], owner=node.owner)
+        with self._pause():
+            self._ran(mixed, base, Origin.REGION)
+        return self._values[id(base)]
 
     # Modules.
 
@@ -182,27 +258,48 @@ class _Recorder(TorchFunctionMode):
                     return entered(forward, args, kwargs)
                 finally:
                     self._scopes.pop()
-            self.calls[path] += 1
-            operands = self._operands(args, kwargs)
-            with self._pause():
-                outputs = forward(*args, **kwargs)
-                if spec.kind in self._stubs and isinstance(outputs, Tensor):
-                    outputs = outputs.view_as(outputs)  # a stub's output is another value than its input
-            origin = {QUANT: Origin.REGION, DEQUANT: Origin.FLOAT, EMBEDDING: Origin.CONSTANT}.get(spec.kind)
-            if spec.kind in self._stubs:
-                self._stubs[spec.kind] += 1
-            self._ran(Node(spec, path, type(module).__name__, operands), outputs, origin)
-            return outputs
+            return self._registered(spec, path, type(module).__name__, forward, args, kwargs)
 
         return call
 
+    def _registered(
+        self,
+        spec: OpSpec,
+        path: str,
+        label: str,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        self._calls[path] += 1
+        node = Node(spec, path, label, self._operands(args, kwargs))
+        if spec.makes_grid and spec.kind not in (QUANT, EMBEDDING) and not node.region_operands:
+            self._outside.add(path)
+        if spec.kind in self._stubs:
+            self._stubs[spec.kind] += 1
+        if spec.kind == DEQUANT and not node.region_operands:
+            self._lost.append(path)
+        with self._pause():
+            outputs = forward(*args, **kwargs)
+            in_place = bool(args) and outputs is args[0] and spec.makes_grid and spec.kind != QUANT
+            if in_place and node.region_operands:
+                return self._ran_in_place(node, outputs)
+            if spec.kind in self._stubs and isinstance(outputs, Tensor):
+                outputs = outputs.view_as(outputs)  # a stub's output is another value than its input
+            origin = {QUANT: Origin.REGION, DEQUANT: Origin.FLOAT, EMBEDDING: Origin.CONSTANT}.get(spec.kind)
+            self._ran(node, outputs, origin)
+        return outputs
+
     def _functional(self, module: nn.Module, path: str) -> Callable[..., Any]:
         def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            operands = self._operands(args, kwargs)
+            self._calls[path] += 1
+            spec = function_spec(function, args, kwargs)
+            node = Node(spec, path, "FloatFunctional", self._operands(args, kwargs), place=_name(function))
+            if not node.region_operands:
+                self._outside.add(path)
             with self._pause():
                 outputs = function(*args, **kwargs)
-            spec = function_spec(function, args)
-            self._ran(Node(spec, path, "FloatFunctional", operands, place=_name(function)), outputs)
+                self._ran(node, outputs)
             return outputs
 
         return run
@@ -216,53 +313,85 @@ class _Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._paused or not self._scopes:
             return func(*args, **kwargs)
-        operands = self._operands(args, kwargs)
-        name = _name(func)
-        in_region = any(operand.value.origin is Origin.REGION for operand in operands)
-        parts = spelled_out(func, args, kwargs) if in_region else None
-        if parts is not None:
-            self.spelled.append((self._scopes[-1][0], self._site(name, 1)))
-            with self:
-                return parts()
-        in_place = name.endswith("_") and not name.endswith("__")
-        was_view = in_place and isinstance(args[0], Tensor) and args[0]._is_view()
+        name, spec = _name(func), function_spec(func, args, kwargs)
+        owner = self._scopes[-1][0]
+        node = Node(spec, owner, name, self._operands(args, kwargs), owner=owner)
+        in_region = bool(node.region_operands)
+        site = self._site(node, in_region) if spec is not None and spec.redirected else None
+        if in_region:
+            node.place = source_line(1)
+            self._functional_parameters.update(id(t) for _, t in _tensors(args) if isinstance(t, nn.Parameter))
+            parts = spelled_out(func, args, kwargs)
+            if parts is not None:
+                assert site is not None
+                site.path = ""
+                with self:
+                    return parts()
         with self._pause():
             outputs = func(*args, **kwargs)
-        is_complex = any(tensor.is_complex() for _, tensor in _tensors((*args, outputs)))
-        spec = None if is_complex else function_spec(func, args)
-        if name == "__setitem__":
-            outputs = args[0]
-        if spec is not None and spec.kind == CONSTANT:
+            return self._ran_function(node, site, args, outputs)
+
+    def _ran_function(self, node: Node, site: Site | None, args: tuple[Any, ...], outputs: Any) -> Any:
+        if node.label == "__setitem__":
+            self._ran(node, args[0])
+            return None
+        if node.kind == CONSTANT:
             self.declare(outputs, Origin.CONSTANT)
             return outputs
-        if spec is not None and spec.kind == SPELLED:
-            spec = None  # in a form that is not spelled out
-        owner, _ = self._scopes[-1]
-        node = Node(spec, owner, name, operands, owner=owner)
-        if in_region and any(_tensors(outputs)):
-            node.place = source_line(1)
-            if spec is not None and spec.redirected:
-                node.site = self._site(spec.name, 1)
-                node.path = self._generate(owner, spec.name)
-                node.writes_back = in_place and (was_view or not is_augmented_assignment(1))
-                if is_checkpointed(1):
-                    raise CheckpointedCallError(
-                        f"{name} at {node.place} runs in a function given to torch.utils.checkpoint by the forward of "
-                        f"{owner or 'the model'!r}; put it into an nn.Module and checkpoint that module"
-                    )
+        in_region = bool(node.region_operands)
+        if in_region and not self._is_known(node, args, outputs):
+            node.spec = node.site = None
+        elif in_region and site is not None and any(_tensors(outputs)):
+            self._check_not_checkpointed(node)
+            if site.path is None:
+                site.path = self._generate(node)
+            node.path = site.path
+        in_place = bool(args) and isinstance(outputs, Tensor) and outputs is args[0] and node.kind != PASS
+        if in_place and in_region:
+            return self._ran_in_place(node, outputs)
         self._ran(node, outputs)
-        return None if name == "__setitem__" else outputs
+        return outputs
 
-    def _site(self, op: str, depth: int) -> CallSite:
-        _, passed = self._scopes[-1]
-        position = call_site(depth + 1)
-        passed[op, position] += 1
-        return CallSite(op, position, passed[op, position] - 1)
+    @staticmethod
+    def _is_known(node: Node, args: tuple[Any, ...], outputs: Any) -> bool:
+        """Whether the registry's row fits this call."""
+        if any(tensor.is_complex() for _, tensor in _tensors((*args, outputs))):
+            return False
+        if node.kind == RESAMPLE:  # keeps the grid of its data, which must have one
+            return node.data is not None and node.data.origin is Origin.REGION
+        return node.kind != SPELLED  # here only in a form that is not spelled out
 
-    def _generate(self, owner: str, op: str) -> str:
-        number = self._generated[owner, op]
-        self._generated[owner, op] += 1
-        return f"{owner}._generated_{op}_{number}".removeprefix(".")
+    def _site(self, node: Node, in_region: bool) -> Site:
+        """What is known of the call that is running, which may have run before: its owner may be called twice."""
+        assert node.spec is not None
+        owner, passed = self._scopes[-1]
+        position = call_site(2)
+        node.site = CallSite(node.spec.name, position, passed[node.spec.name, position])
+        passed[node.spec.name, position] += 1
+        site = self._sites.setdefault((owner, node.site), Site())
+        site.in_region |= in_region
+        site.outside |= not in_region
+        return site
+
+    def _check_not_checkpointed(self, node: Node) -> None:
+        if is_checkpointed(3):
+            raise CheckpointedCallError(
+                f"{node.label} at {node.place} runs in a function given to torch.utils.checkpoint by the forward of "
+                f"{node.owner or 'the model'!r}; put it into an nn.Module and checkpoint that module"
+            )
+
+    def _generate(self, node: Node) -> str:
+        """A name for the module of a functional call: numbered by op and owner, past names the user has taken."""
+        assert node.spec is not None
+        assert node.owner is not None
+        owner = self._model.get_submodule(node.owner)
+        for number in itertools.count():
+            name = f"_generated_{node.spec.name}_{number}"
+            path = f"{node.owner}.{name}".removeprefix(".")
+            if path not in self._generated and not hasattr(owner, name):
+                self._generated.add(path)
+                return path
+        raise AssertionError
 
     # What must hold when it has run.
 
@@ -280,6 +409,12 @@ class _Recorder(TorchFunctionMode):
                 raise ValueError(
                     f"output {at or '0'} of the model is still quantized{came}: pass it through a DeQuantStub"
                 )
+
+
+def _has_tensor(tree: Any) -> bool:
+    if isinstance(tree, (tuple, list)):
+        return any(map(_has_tensor, tree))
+    return isinstance(tree, Tensor)
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -8,6 +8,7 @@ from torch import nn
 
 from nashquant.march import March
 
+from .capture import Recording
 from .graph import Graph, Node, Op, Origin
 from .registry import GEMM
 
@@ -22,29 +23,28 @@ _BATCH_NORM_OF = {
 }
 
 
-def fuse(nodes: list[Node], model: nn.Module, march: March, apart: frozenset[str] = frozenset()) -> Graph:
-    """The nodes as ops of `march`. A GEMM whose path is in `apart` is not fused with an addition.
+def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[str] = frozenset()) -> Graph:
+    """The recorded nodes as ops of `march`. A GEMM whose path is in `apart` is not fused with an addition.
 
-    Modules that run more than once are never fused: their calls may go different ways.
+    Modules that run more than once, or outside the stubs too, are never fused: their calls may go different ways.
     """
+    nodes = recording.nodes
     calls: dict[str, list[Node]] = {}
     for node in nodes:
         calls.setdefault(node.path if node.spec is not None else f"{node.path}#{id(node)}", []).append(node)
-    shared = Counter(id(p) for module in model.modules() for p in module._parameters.values() if p is not None)
-    taken: dict[int, Op] = {}
-    order = {id(node): index for index, node in enumerate(nodes)}
+    chains = _Chains(recording, model, calls)
     # Later GEMMs first: where both sides of an addition are GEMMs, the other side must already be there.
-    for node in sorted((n for n in nodes if n.kind == GEMM), key=lambda n: -order[id(n)]):
-        if len(calls[node.path]) == 1 and id(node) not in taken:
-            chain = _chain(node, calls, model, shared, node.path in apart, taken)
-            if len(chain) > 1:
-                op = Op(chain, chain)
-                taken.update((id(member), op) for member in chain)
+    for node in reversed(nodes):
+        if node.kind == GEMM:
+            chains.add(chains.from_gemm(node, node.path in apart))
+        elif not all(value.finite for value in node.outputs):
+            chains.add(chains.from_mask(node))
     ops: list[Op] = []
     for node in nodes:
-        if id(node) in taken:
-            if taken[id(node)].chain[-1] is node:  # an op stands where its last member ran
-                ops.append(taken[id(node)])
+        if id(node) in chains.taken:
+            op = chains.taken[id(node)]
+            if op.chain[-1] is node:  # an op stands where its last member ran
+                ops.append(op)
         else:
             group = calls[node.path] if node.spec is not None else [node]
             if group[0] is node:
@@ -52,42 +52,65 @@ def fuse(nodes: list[Node], model: nn.Module, march: March, apart: frozenset[str
     return Graph(nodes, ops, march)
 
 
-def _chain(
-    gemm: Node, calls: dict[str, list[Node]], model: nn.Module, shared: Counter[int], apart: bool, taken: dict[int, Op]
-) -> list[Node]:
-    chain = [gemm]
+class _Chains:
+    """Nodes that become one op."""
 
-    def follow(*names: str) -> Node | None:
+    def __init__(self, recording: Recording, model: nn.Module, calls: dict[str, list[Node]]) -> None:
+        self._recording, self._model, self._calls = recording, model, calls
+        # Folding into a weight that something else uses would change that too.
+        parameters = [p for module in model.modules() for p in module._parameters.values() if p is not None]
+        self._uses = Counter(map(id, parameters)) + Counter(recording.functional_parameters)
+        self.taken: dict[int, Op] = {}
+
+    def add(self, chain: list[Node]) -> None:
+        if len(chain) > 1:
+            op = Op(chain, chain)
+            self.taken.update((id(member), op) for member in chain)
+
+    def from_gemm(self, gemm: Node, apart: bool) -> list[Node]:
+        """conv or linear, batch norm, addition, ReLU, as far as they follow each other."""
+        if not self._is_free(gemm):
+            return [gemm]
+        chain = [gemm]
+        norm = self._follow(chain, "batch_norm")
+        if norm is not None and self._folds(gemm, norm):
+            chain.append(norm)
+        add = self._follow(chain, "add", "add_relu")
+        if add is not None and not apart and _is_plain_addition(add):
+            chain.append(add)
+        relu = self._follow(chain, "relu", "relu6")
+        if relu is not None and chain[-1].spec is not None and chain[-1].spec.name != "add_relu":
+            chain.append(relu)
+        return chain
+
+    def from_mask(self, mask: Node) -> list[Node]:
+        """What puts -inf into attention scores, and the softmax behind it: no grid holds an infinity."""
+        softmax = self._follow([mask], "softmax") if self._is_free(mask) else None
+        return [mask] if softmax is None else [mask, softmax]
+
+    def _is_free(self, node: Node) -> bool:
+        alone = len(self._calls.get(node.path, ())) == 1 and self._recording.calls[node.path] <= 1
+        return alone and node.path not in self._recording.outside and id(node) not in self.taken
+
+    def _follow(self, chain: list[Node], *names: str) -> Node | None:
+        """The only consumer of a chain's output, if it is one of these ops."""
         last = chain[-1]
         if len(last.outputs) != 1 or len(last.outputs[0].consumers) != 1:
             return None
         node = last.outputs[0].consumers[0]
-        if node.spec is None or node.spec.name not in names or len(calls[node.path]) != 1 or id(node) in taken:
-            return None
-        return node
+        fits = node.spec is not None and node.spec.name in names and self._is_free(node)
+        return node if fits else None
 
-    norm = follow("batch_norm")
-    if norm is not None and _folds(gemm, norm, model, shared):
-        chain.append(norm)
-    add = follow("add", "add_relu")
-    if add is not None and not apart and _is_plain_addition(add):
-        chain.append(add)
-    relu = follow("relu", "relu6")
-    if relu is not None and (chain[-1].spec is None or chain[-1].spec.name != "add_relu"):
-        chain.append(relu)
-    return chain
-
-
-def _folds(gemm: Node, norm: Node, model: nn.Module, shared: Counter[int]) -> bool:
-    """Whether a BatchNorm module is the affine map of a GEMM module's output channels."""
-    if gemm.site is not None or gemm.spec is None:
-        return False
-    module, batch_norm = model.get_submodule(gemm.path), model.get_submodule(norm.path)
-    if type(batch_norm) is not _BATCH_NORM_OF[gemm.spec.name] or batch_norm.running_mean is None:
-        return False
-    if gemm.spec.name == "linear" and len(gemm.outputs[0].shape) != 2:
-        return False
-    return all(shared[id(p)] == 1 for p in module._parameters.values() if p is not None)
+    def _folds(self, gemm: Node, norm: Node) -> bool:
+        """Whether a BatchNorm module is the affine map of a GEMM module's output channels."""
+        if gemm.site is not None or norm.site is not None or gemm.spec is None:
+            return False
+        module, batch_norm = self._model.get_submodule(gemm.path), self._model.get_submodule(norm.path)
+        if type(batch_norm) is not _BATCH_NORM_OF[gemm.spec.name] or batch_norm.running_mean is None:
+            return False
+        if gemm.spec.name == "linear" and len(gemm.outputs[0].shape) != 2:
+            return False
+        return all(self._uses[id(p)] == 1 for p in module._parameters.values() if p is not None)
 
 
 def _is_plain_addition(add: Node) -> bool:

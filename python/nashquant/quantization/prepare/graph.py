@@ -26,13 +26,14 @@ class Origin(enum.Enum):
 
 @dataclass(eq=False)
 class Value:
-    """A float tensor that flowed through the model."""
+    """A float tensor that flowed through the model. `finite`: without NaN or infinity on the example inputs."""
 
     origin: Origin
     shape: tuple[int, ...]
     device: torch.device
     producer: Node | None = None
     consumers: list[Node] = field(default_factory=list)
+    finite: bool = True
 
 
 @dataclass(eq=False)
@@ -70,6 +71,11 @@ class Node:
     def kind(self) -> str:
         """The op's kind in the registry; "unknown" where it has none."""
         return "unknown" if self.spec is None else self.spec.kind
+
+    @property
+    def data(self) -> Value | None:
+        """The operand whose values a moving or resampling op moves: the first."""
+        return next((o.value for o in self.operands if o.position in ("0", "input")), None)
 
     @property
     def region_operands(self) -> list[Value]:
@@ -174,8 +180,7 @@ class Graph:
         """The op whose output quantizer `value` lies on; None for constants and unknown ops."""
         node = value.producer
         while node is not None and node.kind in (PASS, RESAMPLE):
-            region = node.region_operands or [operand.value for operand in node.operands]
-            node = region[0].producer if region else None
+            node = None if node.data is None else node.data.producer
         if node is None:
             return None
         op = self.op_of(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copyreg
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nashquant.nn.qat import FloatFunctional, Resample, is_in_region, mark_region
+from nashquant.nn.qat import is_in_region, mark_region
 
 from .call_site import CallSite, Position, call_site, entered, source_line
 from .composite import spelled_out
-from .registry import CONSTANT, SPELLED, function_spec, known_functions
+from .foreign import check_state_dict
+from .registry import CONSTANT, PASS, function_spec, known_functions
 
 __all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
 
@@ -30,11 +31,14 @@ class Redirection(NamedTuple):
     """Where a recorded call goes.
 
     Attributes:
-        module: name of the child of the call's owner; "" for a composite, whose parts go to theirs.
+        module: name of the child of the call's owner; None: the call runs as it is; "": a composite, whose parts go
+            to their own modules.
+        in_region: whether it met quantized tensors when it was recorded.
         writes_back: whether the call was in place and must change its first operand too.
     """
 
-    module: str
+    module: str | None
+    in_region: bool
     writes_back: bool
 
 
@@ -46,20 +50,29 @@ class _Scope:
 
     def __init__(self, owner: nn.Module) -> None:
         self.owner = owner
+        self.table = redirections(owner)
         self.passed: dict[tuple[str, Position], int] = {}
-        self.order = 0
 
     def find(self, op: str) -> Redirection | None:
         """Where the call of `op` that is running goes; None if it was not recorded."""
-        table = redirections(self.owner)
-        if torch.compiler.is_dynamo_compiling():  # no frames to look at: the calls in the order they were recorded
-            sites = [site for site in table if site.op == op]
-            self.passed[op, ()] = number = self.passed.get((op, ()), 0) + 1
-            return table[sites[number - 1]] if number <= len(sites) else None
-        position = call_site(2)
+        position = () if torch.compiler.is_dynamo_compiling() else call_site(2)
         repeat = self.passed.get((op, position), 0)
         self.passed[op, position] = repeat + 1
-        return table.get(CallSite(op, position, repeat))
+        if torch.compiler.is_dynamo_compiling():  # no frames to look at: the calls in the order they were recorded
+            sites = [site for site in self.table if site.op == op]
+            return self.table[sites[repeat]] if repeat < len(sites) else None
+        return self.table.get(CallSite(op, position, repeat))
+
+    def check_complete(self) -> None:
+        """Raises UnrecordedCallError if a compiled forward made other calls than the recorded one: there, only their
+        number tells."""
+        for op in {site.op for site in self.table} | {op for op, _ in self.passed}:
+            expected, seen = sum(site.op == op for site in self.table), self.passed.get((op, ()), 0)
+            if expected != seen:
+                raise UnrecordedCallError(
+                    f"the compiled forward of {type(self.owner).__name__} calls {op} {seen} times, prepare recorded "
+                    f"{expected}: compile a model for the inputs it was prepared with, or run it uncompiled"
+                )
 
 
 class _Redirect(TorchFunctionMode):
@@ -73,23 +86,29 @@ class _Redirect(TorchFunctionMode):
         if spec is not None and spec.redirected:
             scope = self.scopes[-1]
             found = scope.find(spec.name)
-            if found is not None and spec.kind == SPELLED:
+            if found is not None and found.module:
+                return _run(scope.owner._modules[found.module], found, func, args, kwargs)
+            if found is not None and found.module == "":
                 parts = spelled_out(func, args, kwargs)
                 assert parts is not None
                 with self:
                     return parts()
-            if found is not None:
-                return _run(getattr(scope.owner, found.module), found, func, args, kwargs)
-            if spec.kind != SPELLED and any(map(is_in_region, args)):
+            if (found is None or not found.in_region) and _meets_region(args, kwargs):
                 raise _unrecorded(func, scope.owner)
         y = func(*args, **kwargs)
         if torch.compiler.is_compiling() or (spec is not None and spec.kind == CONSTANT):
             return y
-        return mark_region(y) if any(map(is_in_region, args)) else y
+        if spec is not None and spec.kind == PASS:  # of what it moves, not of what it takes a shape from
+            return mark_region(y) if is_in_region(args[0] if args else kwargs.get("input")) else y
+        return mark_region(y) if _meets_region(args, kwargs) else y
+
+
+def _meets_region(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return any(map(is_in_region, args)) or any(map(is_in_region, kwargs.values()))
 
 
 def _run(
-    module: FloatFunctional | Resample,
+    module: Any,
     to: Redirection,
     func: Callable[..., Any],
     args: tuple[Any, ...],
@@ -165,7 +184,12 @@ def own_calls(module: nn.Module) -> None:
 
 
 class _OwnsCalls:
-    """The mark of the subclasses made here."""
+    """What the subclasses made here share."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As nn.Module's, but the state_dict of another model is refused before anything is loaded."""
+        check_state_dict(self, state_dict, strict)
+        return super().load_state_dict(state_dict, strict, assign)  # type: ignore[misc]
 
 
 _owning_classes: dict[type[nn.Module], type[nn.Module]] = {}
@@ -218,6 +242,9 @@ def _in_scope(
 ) -> Any:
     mode.scopes.append(_Scope(owner))
     try:
-        return entered(forward, args, kwargs)
+        y = entered(forward, args, kwargs)
+        if torch.compiler.is_dynamo_compiling():
+            mode.scopes[-1].check_complete()
+        return y
     finally:
         mode.scopes.pop()

@@ -7,7 +7,7 @@ modules that compute it with their quantized twins. What has no row stays float 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,7 +139,7 @@ def _rows() -> Iterator[OpSpec]:
     for name in ("normalize", "atan2", "norm", "var", "std"):
         yield OpSpec(name, COMPOSITE)
 
-    for name in ("mean", "sum"):
+    for name in ("mean", "sum", "fold"):
         yield OpSpec(name, REDUCE)
     for n in "123":
         yield OpSpec(f"avg_pool{n}d", REDUCE, (getattr(nn, f"AvgPool{n}d"),))
@@ -156,6 +156,7 @@ def _rows() -> Iterator[OpSpec]:
 
     yield OpSpec("interpolate", RESAMPLE, aliases=("upsample", "upsample_nearest", "upsample_bilinear"))
     yield OpSpec("grid_sample", RESAMPLE)
+    yield OpSpec("pad", RESAMPLE)  # the value it pads with need not be on the grid
 
     yield OpSpec("identity", PASS, (nn.Identity,))
     for name in _PASS:
@@ -172,10 +173,26 @@ _PASS = (
     *("chunk", "split", "split_with_sizes", "tensor_split", "unbind", "flip", "roll", "rot90"),
     *("topk", "sort", "max", "min", "amax", "amin", "max_pool1d", "max_pool2d", "max_pool3d"),
     *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "fold", "pad", "masked_select"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "masked_select"),
+    # Off the grid while training, by 1/(1 - p); on the chip, and in eval mode, it does nothing.
     *("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout"),
-    *("detach", "to", "cpu", "cuda", "float", "type_as", "requires_grad", "data", "T", "mT", "H"),
-    *("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors"),
+    *(
+        "detach",
+        "to",
+        "cpu",
+        "cuda",
+        "float",
+        "half",
+        "double",
+        "bfloat16",
+        "type_as",
+        "requires_grad",
+        "data",
+        "T",
+        "mT",
+        "H",
+    ),
+    *("atleast_1d", "atleast_2d", "atleast_3d"),
 )
 
 _CONSTANT = (
@@ -219,10 +236,14 @@ def known_functions() -> Collection[Callable[..., Any]]:
     return _BY_FUNCTION.keys()
 
 
-def function_spec(function: Callable[..., Any], args: tuple[Any, ...] = ()) -> OpSpec | None:
+def function_spec(
+    function: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> OpSpec | None:
     """The row of a torch function or method, in any spelling: torch.add, Tensor.add_, Tensor.__radd__, ..."""
     spec = _BY_FUNCTION.get(function)
-    if spec is not None and spec.name in _TWO_OPERANDS and len(args) > 1 and isinstance(args[1], Tensor):
+    if spec is None or spec.name not in _TWO_OPERANDS:
+        return spec
+    if (len(args) > 1 and isinstance(args[1], Tensor)) or (kwargs and "other" in kwargs):
         return _BY_FUNCTION[_TWO_OPERANDS[spec.name]]
     return spec
 

@@ -7,17 +7,18 @@ from torch import nn
 
 from nashquant.nn import qat
 from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
+from nashquant.quantization.qconfig import QConfig
 
 from .assign import Plan, is_activation
-from .call_site import CallSite
+from .capture import Recording
 from .graph import Node, Op, Origin
 from .redirect import Redirection, own_calls, redirections
-from .registry import DEQUANT, GEMM, RESAMPLE, is_float_functional, qat_class
+from .registry import DEQUANT, EMBEDDING, GEMM, QUANT, RESAMPLE, is_float_functional, qat_class
 
 __all__ = ["replace_ops"]
 
 
-def replace_ops(model: nn.Module, plan: Plan, spelled: list[tuple[str, CallSite]]) -> None:
+def replace_ops(model: nn.Module, plan: Plan, recording: Recording) -> None:
     """Gives `model` the quantizers of a plan. Modules keep their identity: only their class changes.
 
     So hooks, parameters, aliases and names in the state_dict stay what they were; a BatchNorm folded into its GEMM
@@ -28,15 +29,22 @@ def replace_ops(model: nn.Module, plan: Plan, spelled: list[tuple[str, CallSite]
             _fold_batch_norm(model, op)
         if op.kind == DEQUANT:
             model.get_submodule(op.first.path).__class__ = qat.DeQuantStub
-        elif plan.is_quantized(op):
+        elif (op.makes_grid and (op.kind != EMBEDDING or plan.is_quantized(op))) or op.kind == QUANT:
             _quantize(model, plan, op)
-    for node in plan.graph.nodes:  # after all quantizers are there: these borrow one
-        if node.kind == RESAMPLE:
-            _borrow_grid(model, plan, node)
-    for path, site in spelled:
+    for op in plan.graph.ops:  # after all quantizers are there: these borrow one
+        if op.kind == RESAMPLE:
+            _borrow_grid(model, plan, op)
+    writes_back = {node.path for node in plan.graph.nodes if node.writes_back}
+    for (path, call), site in recording.sites.items():
         owner = model.get_submodule(path)
         own_calls(owner)
-        redirections(owner)[site] = Redirection("", writes_back=False)
+        name = site.path.rpartition(".")[2] if site.path else site.path
+        redirections(owner)[call] = Redirection(name, site.in_region, site.path in writes_back)
+    for path in recording.outside | writes_back:
+        module = model.get_submodule(path)
+        if isinstance(module, qat.Quantized):
+            module.also_float = path in recording.outside
+            module.writes_back = path in writes_back
     own_calls(model)
 
 
@@ -84,31 +92,23 @@ def _fold_batch_norm(model: nn.Module, op: Op) -> None:
 
 
 def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
-    qconfig = plan.qconfigs[op.name]
-    last = op.name
+    """Gives an op its quantizers. One without a QConfig gets none, and computes in float."""
+    qconfig = plan.qconfigs.get(op.name, QConfig())
     for node in op.chain if len(op.chain) > 1 else op.calls[:1]:
         if op.folds(node):
             continue
         module = _twin(model, node)
-        output = qconfig.output if node.path == last else None
+        output = qconfig.output if node.path == op.name else None
         device = node.outputs[0].device if node.outputs else None
         module.register_module("activation_post_process", _build(output, node.path, module, device))
-        if node is not op.first or op.kind != GEMM:
-            continue
-        assert node.spec is not None
-        if node.site is None:
+        if node is op.first and op.kind == GEMM and node.site is None:
+            assert node.spec is not None
             weight = module.get_parameter("weight")
-            module.register_module(
-                "weight_fake_quant",
-                _build_weight(qconfig.weight, f"{node.path}.weight", module, weight, node.spec.weight_axis),
-            )
+            quantizer = _build_weight(qconfig.weight, f"{node.path}.weight", module, weight, node.spec.weight_axis)
+            module.register_module("weight_fake_quant", quantizer)
     for call in op.calls if len(op.chain) == 1 else op.chain:
-        _quantize_operands(model, plan, op, call)
-        if call.site is not None:
-            assert call.owner is not None
-            owner = model.get_submodule(call.owner)
-            own_calls(owner)
-            redirections(owner)[call.site] = Redirection(call.path.rpartition(".")[2], call.writes_back)
+        if not op.folds(call):
+            _quantize_operands(model, plan, op, call)
 
 
 def _twin(model: nn.Module, node: Node) -> nn.Module:
@@ -118,6 +118,7 @@ def _twin(model: nn.Module, node: Node) -> nn.Module:
         owner, name = model.get_submodule(node.owner), node.path.rpartition(".")[2]
         module: nn.Module = qat.FloatFunctional()
         module.register_module("operand_fake_quant", None)
+        module.register_module("input_fake_quant", None)
         module.train(owner.training)
         owner.add_module(name, module)
         return module
@@ -125,6 +126,7 @@ def _twin(model: nn.Module, node: Node) -> nn.Module:
     if is_float_functional(module):
         module.__class__ = qat.FloatFunctional
         module.register_module("operand_fake_quant", None)
+        module.register_module("input_fake_quant", None)
         return module
     twin = qat_class(module)
     assert twin is not None, f"the registry knows {type(module).__name__} but there is no quantized twin"
@@ -132,6 +134,7 @@ def _twin(model: nn.Module, node: Node) -> nn.Module:
         if node.kind == "quant" and not hasattr(module, "scale"):  # torch's stub
             vars(module).update(scale=None, qconfig=None)
         module.__class__ = twin
+        module.register_module("input_fake_quant", None)
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
     return module
@@ -139,25 +142,28 @@ def _twin(model: nn.Module, node: Node) -> nn.Module:
 
 def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None:
     """Quantizers at the op's own door: constants, floats where asked, and the weight of a functional GEMM."""
-    if call.path and not isinstance(module := model.get_submodule(call.path), qat.FloatFunctional):
-        return
-    qconfig = plan.qconfigs[op.name]
-    quantizers = nn.ModuleDict()
+    module = model.get_submodule(call.path)
     inner = {id(value) for node in op.chain[:-1] for value in node.outputs}
+    built: dict[str, nn.Module] = {}
     for operand in call.operands:
         if id(operand.value) in inner:
             continue
         where, device = f"{call.path}.{operand.position}", operand.value.device
-        built: nn.Module | None = None
+        quantizer: FakeQuantize | None = None
         if is_activation(call, operand.position):
-            built = _build(plan.operand_spec(op, operand.value), where, module, device)
+            quantizer = _build(plan.operand_spec(op, operand.value), where, module, device)
         elif call.kind == GEMM and operand.position in ("1", "weight") and operand.value.origin is Origin.CONSTANT:
             assert call.spec is not None
-            built = _build_shaped(qconfig.weight, where, module, operand.value.shape, call.spec.weight_axis, device)
-        if built is not None:
-            quantizers[operand.position] = built
-    if len(quantizers):
-        module.register_module("operand_fake_quant", quantizers)
+            weight = plan.qconfigs.get(op.name, QConfig()).weight
+            quantizer = _build_shaped(weight, where, module, operand.value.shape, call.spec.weight_axis, device)
+        if quantizer is not None:
+            built[operand.position] = quantizer
+    if not built:
+        return
+    if isinstance(module, qat.FloatFunctional):
+        module.register_module("operand_fake_quant", nn.ModuleDict({**(module.operand_fake_quant or {}), **built}))
+    elif module.input_fake_quant is None:
+        module.register_module("input_fake_quant", next(iter(built.values())))
 
 
 def _build(
@@ -191,15 +197,20 @@ def _build_shaped(
     return _build(spec, name, holder, device, **channels)
 
 
-def _borrow_grid(model: nn.Module, plan: Plan, node: Node) -> None:
-    op = plan.graph.grid_of(node.region_operands[0]) if node.region_operands else None
-    if op is None or not plan.is_quantized(op) or node.site is None:
+def _borrow_grid(model: nn.Module, plan: Plan, op: Op) -> None:
+    """Gives a resampling call the quantizer of its data; one that sees several grids rounds to none."""
+    data = [call.data for call in op.calls if call.data is not None]
+    sources = {id(source): source for source in map(plan.graph.grid_of, data)}
+    node = op.first
+    if node.site is None:
         return
-    fake_quant = getattr(model.get_submodule(op.name), "activation_post_process", None)
-    if not isinstance(fake_quant, FakeQuantize):
-        return
-    assert node.owner is not None
-    owner, name = model.get_submodule(node.owner), node.path.rpartition(".")[2]
-    owner.add_module(name, qat.Resample(fake_quant).train(owner.training))
-    own_calls(owner)
-    redirections(owner)[node.site] = Redirection(name, node.writes_back)
+    source = next(iter(sources.values())) if len(sources) == 1 else None
+    quantizer = None
+    if source is not None and plan.is_quantized(source):
+        quantizer = model.get_submodule(source.name).activation_post_process
+    module = _twin(model, node)
+    module.register_module("activation_post_process", None)
+    if isinstance(quantizer, FakeQuantize):
+        assert node.owner is not None
+        owner = model.get_submodule(node.owner)
+        owner.add_module(node.path.rpartition(".")[2], qat.Resample(quantizer).train(owner.training))

@@ -1,6 +1,6 @@
 //! The straight-through gradient.
 
-use super::mask::{PACK, mask_len, spread};
+use super::mask::{BYTES, LANES, PACK, mask_len, words};
 use crate::{
     Element, Error, Isa, Wide,
     error::check_len,
@@ -24,7 +24,7 @@ pub fn backward<T: Element>(
 ) -> Result<(), Error> {
     check_len("grad_x", grad_x.len(), grad_y.len())?;
     check_len("mask", mask.len(), mask_len(grad_y.len()))?;
-    let blocks = grad_y.chunks(BLOCK).zip(mask.chunks(BLOCK / 8)).zip(grad_x.chunks_mut(BLOCK));
+    let blocks = grad_y.chunks(BLOCK).zip(mask.chunks(mask_len(BLOCK))).zip(grad_x.chunks_mut(BLOCK));
     share(team, blocks, |((grad_y, mask), grad_x)| {
         per_isa!(isa, block::<T>, [T: Element], (grad_y: &[T], mask: &[u8], grad_x: &mut [T]) -> ());
     });
@@ -33,13 +33,12 @@ pub fn backward<T: Element>(
 
 #[inline(always)]
 fn block<T: Element>(grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
-    let mut inside = [0; PACK];
-    for ((grad_y, mask), grad_x) in
-        grad_y.chunks(PACK).zip(mask.chunks(PACK / 8)).zip(grad_x.chunks_mut(PACK))
-    {
-        spread(mask, &mut inside);
-        for ((grad_y, inside), grad_x) in grad_y.iter().zip(&inside).zip(grad_x) {
-            *grad_x = T::narrow(grad_y.widen() * T::Wide::from_f32(f32::from(*inside)));
+    for ((grad_y, mask), grad_x) in grad_y.chunks(PACK).zip(mask.chunks(BYTES)).zip(grad_x.chunks_mut(PACK)) {
+        let words = words(mask);
+        for (row, (grad_y, grad_x)) in grad_y.chunks(LANES).zip(grad_x.chunks_mut(LANES)).enumerate() {
+            for ((grad_y, word), grad_x) in grad_y.iter().zip(&words).zip(grad_x) {
+                *grad_x = T::narrow(grad_y.widen() * T::Wide::from_f32((word >> row & 1) as i32 as f32));
+            }
         }
     }
 }

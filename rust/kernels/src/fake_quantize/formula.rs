@@ -49,11 +49,11 @@ pub(super) fn value<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> T {
 
 /// One value, and 1 if it was inside the grid. One step of margin on both ends tells in from out.
 #[inline(always)]
-pub(super) fn value_and_inside<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> (T, u8) {
+pub(super) fn value_and_inside<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> (T, u32) {
     let margin = T::Wide::ONE;
     let steps = round(clamp(x.widen() * grid.inv_scale, grid.low - margin, grid.high + margin));
     let clamped = clamp(steps, grid.low, grid.high);
-    (P::product(clamped, grid.scale), u8::from(clamped == steps))
+    (P::product(clamped, grid.scale), u32::from(clamped == steps))
 }
 
 /// All of `x` on one grid.
@@ -70,7 +70,7 @@ pub(super) fn slice_and_inside<T: Element, P: Product>(
     x: &[T],
     grid: Steps<T::Wide>,
     y: &mut [T],
-    inside: &mut [u8],
+    inside: &mut [u32],
 ) {
     for ((x, y), inside) in x.iter().zip(y).zip(inside) {
         (*y, *inside) = value_and_inside::<T, P>(*x, grid);

@@ -14,12 +14,16 @@ mod backward;
 mod formula;
 pub(crate) use formula::{clamp, round};
 mod grid;
+mod learnable;
 mod mask;
+mod observed;
 mod per_channel;
 mod per_tensor;
 
 pub use backward::backward;
 pub use grid::{ChannelGrid, Grid};
+pub use learnable::learnable_backward;
 pub use mask::{mask_len, unpack};
+pub use observed::{Moving, Range, observed_per_tensor};
 pub use per_channel::{per_channel, per_channel_with_mask};
 pub use per_tensor::{per_tensor, per_tensor_with_mask};

@@ -9,7 +9,7 @@
 use super::{
     formula::{self, InWide},
     grid::{ChannelGrid, Steps},
-    mask::{PACK, mask_len, pack},
+    mask::{BYTES, PACK, mask_len, pack},
 };
 use crate::{
     Element, Error, Isa, Layout,
@@ -54,7 +54,7 @@ pub fn per_channel<T: Element>(
 }
 
 /// As [`per_channel`], and writes one bit for each element to `mask`: 1 if it was inside its grid before clamping.
-/// Bits behind the last element are 0.
+/// The bits behind the last element are 0.
 ///
 /// # Errors
 /// As [`per_channel`]; [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.
@@ -69,7 +69,7 @@ pub fn per_channel_with_mask<T: Element>(
 ) -> Result<(), Error> {
     check_len("mask", mask.len(), mask_len(x.len()))?;
     let grids = check(x, layout, grid, y)?;
-    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(BLOCK / 8)).enumerate();
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(mask_len(BLOCK))).enumerate();
     if let Some(columns) = Columns::new(&grids, layout, x.len()) {
         let columns = &columns;
         share(team, blocks, |(i, ((x, y), mask))| {
@@ -137,7 +137,7 @@ fn runs_block<T: Element>(mut x: &[T], mut runs: Runs<'_, T::Wide>, mut y: &mut 
 #[inline(always)]
 fn runs_block_with_mask<T: Element>(x: &[T], mut runs: Runs<'_, T::Wide>, y: &mut [T], mask: &mut [u8]) {
     let mut inside = [0; PACK];
-    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(PACK / 8)) {
+    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
         inside[x.len()..].fill(0);
         let mut left = inside.as_mut_slice();
         while !x.is_empty() {
@@ -232,7 +232,7 @@ fn columns_block_with_mask<T: Element>(
 ) {
     let mut at = first % columns.scale.len();
     let mut inside = [0; PACK];
-    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(PACK / 8)) {
+    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
         inside[x.len()..].fill(0);
         let mut left = inside.as_mut_slice();
         while !x.is_empty() {

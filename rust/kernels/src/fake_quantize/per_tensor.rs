@@ -3,7 +3,7 @@
 use super::{
     formula::{self, InSingle},
     grid::{Grid, Steps},
-    mask::{PACK, mask_len, pack},
+    mask::{BYTES, PACK, mask_len, pack},
 };
 use crate::{
     Element, Error, Isa,
@@ -34,7 +34,7 @@ pub fn per_tensor<T: Element>(
 }
 
 /// As [`per_tensor`], and writes one bit for each element to `mask`: 1 if it was inside the grid before clamping.
-/// Bits behind the last element are 0.
+/// The bits behind the last element are 0.
 ///
 /// # Errors
 /// As [`per_tensor`]; [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.
@@ -49,7 +49,7 @@ pub fn per_tensor_with_mask<T: Element>(
     check_len("y", y.len(), x.len())?;
     check_len("mask", mask.len(), mask_len(x.len()))?;
     let grid: Steps<T::Wide> = grid.steps(None)?;
-    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(BLOCK / 8));
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(mask_len(BLOCK)));
     share(team, blocks, |((x, y), mask)| {
         per_isa!(isa, block::<T>, [T: Element],
             (x: &[T], grid: Steps<T::Wide>, y: &mut [T], mask: &mut [u8]) -> ());
@@ -58,10 +58,12 @@ pub fn per_tensor_with_mask<T: Element>(
 }
 
 #[inline(always)]
-fn block<T: Element>(x: &[T], grid: Steps<T::Wide>, y: &mut [T], mask: &mut [u8]) {
+pub(super) fn block<T: Element>(x: &[T], grid: Steps<T::Wide>, y: &mut [T], mask: &mut [u8]) {
     let mut inside = [0; PACK];
-    for ((x, y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(PACK / 8)) {
-        inside[x.len()..].fill(0);
+    for ((x, y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
+        if x.len() < PACK {
+            inside[x.len()..].fill(0);
+        }
         formula::slice_and_inside::<T, InSingle>(x, grid, y, &mut inside);
         pack(&inside, mask);
     }

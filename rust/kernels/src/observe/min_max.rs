@@ -15,6 +15,10 @@ use crate::{
 
 /// Columns side by side: with 32, the three rows of them fill twelve of AVX2's sixteen registers.
 const LANES: usize = 32;
+/// Repetitions of all channels that one thread folds together, at least.
+const ROWS: usize = 32;
+/// Rows of channels read side by side.
+const AT_ONCE: usize = 4;
 /// Runs shorter than this are gathered column by column.
 const SHORT_RUN: usize = 32;
 
@@ -69,10 +73,13 @@ fn seen<T: Element>(isa: Isa, team: &dyn Team, x: &[T]) -> Seen {
 #[inline(always)]
 fn scan<T: Element>(x: &[T]) -> Seen {
     let full = x.len() - x.len() % LANES;
-    let mut lanes = columns(&x[..full], 0, LANES);
+    let mut lanes = Lanes { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES], nan: [0; LANES] };
+    for row in x[..full].chunks_exact(LANES) {
+        column_scan(row, &mut lanes.low, &mut lanes.high, &mut lanes.nan);
+    }
     let (rest, n) = (&x[full..], x.len() - full);
     column_scan(rest, &mut lanes.low[..n], &mut lanes.high[..n], &mut lanes.nan[..n]);
-    (0..LANES).fold(Seen::NOTHING, |all, i| all.and(lanes.seen(i)))
+    lanes.folded()
 }
 
 /// What was seen in [`LANES`] columns. Flags are as wide as values, so that no lane has to be narrowed.
@@ -83,20 +90,24 @@ struct Lanes {
 }
 
 impl Lanes {
+    /// All lanes in one, in halves: 16 lanes, 8, 4, 2, 1.
+    #[inline(always)]
+    fn folded(mut self) -> Seen {
+        for half in [16, 8, 4, 2, 1] {
+            for i in 0..half {
+                let (low, high) = (self.low[i + half], self.high[i + half]);
+                self.low[i] = if low < self.low[i] { low } else { self.low[i] };
+                self.high[i] = if high > self.high[i] { high } else { self.high[i] };
+                self.nan[i] |= self.nan[i + half];
+            }
+        }
+        self.seen(0)
+    }
+
     #[inline(always)]
     fn seen(&self, i: usize) -> Seen {
         Seen { low: self.low[i], high: self.high[i], nan: self.nan[i] != 0 }
     }
-}
-
-/// Columns `first` to `first + LANES` of the rows of `width` in `x`, which stay in registers all the way down.
-#[inline(always)]
-fn columns<T: Element>(x: &[T], first: usize, width: usize) -> Lanes {
-    let mut lanes = Lanes { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES], nan: [0; LANES] };
-    for row in x.chunks_exact(width) {
-        column_scan(&row[first..first + LANES], &mut lanes.low, &mut lanes.high, &mut lanes.nan);
-    }
-    lanes
 }
 
 /// One value into each lane.
@@ -109,6 +120,22 @@ fn column_scan<T: Element>(x: &[T], low: &mut [f32], high: &mut [f32], nan: &mut
         low[i] = if value < low[i] { value } else { low[i] };
         high[i] = if value > high[i] { value } else { high[i] };
         nan[i] |= u32::from(value.is_nan());
+    }
+}
+
+/// [`AT_ONCE`] rows, so that a column is loaded and stored once for all of them.
+#[inline(always)]
+fn columns_scan<T: Element>(x: &[T], low: &mut [f32], high: &mut [f32], nan: &mut [u32]) {
+    let n = low.len();
+    let (high, nan) = (&mut high[..n], &mut nan[..n]);
+    let rows: [&[T]; AT_ONCE] = std::array::from_fn(|row| &x[row * n..(row + 1) * n]);
+    for i in 0..n {
+        for row in rows {
+            let value = row[i].widen().to_f32();
+            low[i] = if value < low[i] { value } else { low[i] };
+            high[i] = if value > high[i] { value } else { high[i] };
+            nan[i] |= u32::from(value.is_nan());
+        }
     }
 }
 
@@ -134,8 +161,8 @@ pub fn min_max_per_channel<T: Element>(
     let all = if layout.outer == 1 {
         share_channels(isa, team, x, inner, channels)
     } else {
-        // Each part is some whole repetitions of all channels.
-        let part = (BLOCK / (channels * inner)).max(1) * channels * inner;
+        // Each part is some whole repetitions of all channels, enough for `rows` to be worth their folding.
+        let part = (BLOCK / (channels * inner)).max(ROWS) * channels * inner;
         let mut parts = vec![Vec::new(); x.len().div_ceil(part)];
         share(team, x.chunks(part).zip(&mut parts), |(x, seen)| {
             *seen =
@@ -190,23 +217,22 @@ fn rows<T: Element>(x: &[T], channels: usize, inner: usize) -> Vec<Seen> {
     }
     // Few channels are repeated, so that rows are never short.
     let width = period * (8 * LANES).div_ceil(period).min(x.len() / period);
-    let mut all = vec![Seen::NOTHING; channels];
-    let mut see = |column: usize, seen: Seen| {
-        let all = &mut all[column % period / inner];
-        *all = all.and(seen);
-    };
-    let whole = x.len() - x.len() % width;
-    for first in (0..width - width % LANES).step_by(LANES) {
-        let lanes = columns(&x[..whole], first, width);
-        (0..LANES).for_each(|i| see(first + i, lanes.seen(i)));
+    let (mut low, mut high) = (vec![f32::INFINITY; width], vec![f32::NEG_INFINITY; width]);
+    let mut nan = vec![0; width];
+    let blocks = x.chunks_exact(AT_ONCE * width);
+    for row in blocks.remainder().chunks(width) {
+        let n = row.len();
+        column_scan(row, &mut low[..n], &mut high[..n], &mut nan[..n]);
     }
-    // The columns and the rows that do not fill a tile.
-    let left = width - width % LANES;
-    for (i, row) in x.chunks(width).enumerate() {
-        let from = if (i + 1) * width <= whole { left } else { 0 };
-        for (column, x) in row.iter().enumerate().skip(from) {
-            let value = x.widen().to_f32();
-            see(column, Seen { low: value, high: value, nan: value.is_nan() });
+    for rows in blocks {
+        columns_scan(rows, &mut low, &mut high, &mut nan);
+    }
+    let mut all = vec![Seen::NOTHING; channels];
+    for columns in (0..width).step_by(period) {
+        for (channel, seen) in all.iter_mut().enumerate() {
+            for column in columns + channel * inner..columns + (channel + 1) * inner {
+                *seen = seen.and(Seen { low: low[column], high: high[column], nan: nan[column] != 0 });
+            }
         }
     }
     all

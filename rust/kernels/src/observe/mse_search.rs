@@ -1,30 +1,32 @@
 //! The scale that quantizes with the least squared error, out of up to 100.
 //!
 //! ```text
-//! seed = the best candidate on every 16th block          # a guess; only the order of work depends on it
-//! best = error of seed on all blocks
-//! for tile in x:                                         # 16 KiB, stays in L1 while every candidate visits it
-//!     for candidate still alive:
+//! bound = what the error of each candidate is at least     # from a histogram; one pass over x, see `outlook`
+//! best = error of the candidate with the least bound       # a guess; only the amount of work depends on it
+//! for tile in x:                                           # 16 KiB, stays in L1 while every candidate visits it
+//!     for candidate with bound <= best, still alive:       # two or three, mostly
 //!         error[candidate] += squared_error(tile)
-//!         if error[candidate] > best: drop it            # errors only grow: it can neither win nor tie
+//!         if error[candidate] > best: drop it              # errors only grow: it can neither win nor tie
 //! ```
 
 use super::{
+    elements::{Elements, TILE},
     min_max::{min_max_per_channel, min_max_per_tensor},
-    squared_error::{BLOCK, Symmetric, gather, squared_error},
+    outlook::{CAPACITY, Cells, Outlook},
+    squared_error::{BLOCK, Symmetric, squared_error},
 };
 use crate::{
     Element, Error, Isa, Layout,
     error::check_len,
-    parallel::{Team, share},
+    parallel::{Serial, Team, share},
 };
 
-/// Elements that stay in L1 while every candidate visits them.
-const TILE: usize = 8 * BLOCK;
-/// The seed looks at one block in so many.
-const SAMPLE: usize = 16;
-/// Candidates of one channel are shared out in so many parts, if the channel is long.
+/// Elements that a thread takes at a time.
+const PIECE: usize = 16 * TILE;
+/// A histogram is made in so many parts at least, candidates are shared out in so many at most.
 const PARTS: usize = 8;
+/// Candidates whose clipping alone costs that much more than the best known bound are not looked at more closely.
+const HOPELESS: f64 = 1.25;
 /// The least scale, as for every observer.
 const EPSILON: f32 = f32::EPSILON;
 
@@ -56,18 +58,9 @@ pub fn mse_search_per_tensor<T: Element>(
     let range = Range { qmin, qmax, stride }.checked()?;
     let (low, high) = min_max_per_tensor(isa, team, x)?;
     let max_abs = max_abs(low, high);
-    let channel = Channel { isa, x, layout: Layout::flat(x.len()), channel: 0, max_abs, range };
-    let candidates = range.candidates();
-    let Some(best) = channel.seed(&candidates) else {
-        return Ok(max_abs);
-    };
-    // Every 8th candidate makes one part, so that parts cost about the same.
-    let mut parts: Vec<_> = (0..PARTS).map(|part| (part, best)).collect();
-    share(team, parts.iter_mut(), |(part, best)| {
-        let mine: Vec<_> = candidates.iter().copied().skip(*part).step_by(PARTS).collect();
-        *best = channel.search(&mine, *best);
-    });
-    Ok(channel.threshold(parts.into_iter().map(|(_, best)| best).fold(best, Best::or).candidate))
+    let channel =
+        Channel { isa, elements: Elements { x, layout: Layout::flat(x.len()), channel: 0 }, max_abs, range };
+    Ok(channel.winner(team, &range.candidates()))
 }
 
 /// As [`mse_search_per_tensor`], for each channel of `layout`, written to `threshold`.
@@ -95,11 +88,8 @@ pub fn mse_search_per_channel<T: Element>(
         threshold.iter_mut().zip(low.iter().zip(&high)).enumerate(),
         |(i, (threshold, (low, high)))| {
             let max_abs = max_abs(*low, *high);
-            let channel = Channel { isa, x, layout, channel: i, max_abs, range };
-            *threshold = match channel.seed(&candidates) {
-                Some(best) => channel.threshold(channel.search(&candidates, best).candidate),
-                None => max_abs,
-            };
+            let channel = Channel { isa, elements: Elements { x, layout, channel: i }, max_abs, range };
+            *threshold = channel.winner(&Serial, &candidates);
         },
     );
     Ok(())
@@ -146,18 +136,12 @@ impl Best {
 /// The elements of one channel, and the largest of their magnitudes.
 struct Channel<'a, T> {
     isa: Isa,
-    x: &'a [T],
-    layout: Layout,
-    channel: usize,
+    elements: Elements<'a, T>,
     max_abs: f32,
     range: Range,
 }
 
 impl<T: Element> Channel<'_, T> {
-    fn len(&self) -> usize {
-        self.layout.outer * self.layout.inner
-    }
-
     fn threshold(&self, candidate: usize) -> f32 {
         self.max_abs * candidate as f32 / 100.0
     }
@@ -169,39 +153,82 @@ impl<T: Element> Channel<'_, T> {
         Symmetric { scale, low: qmin as f32, high: qmax as f32 }
     }
 
-    /// The candidate that is best on a sample, with its error on everything. `None` if `max_abs * 100` is not finite.
-    fn seed(&self, candidates: &[usize]) -> Option<Best> {
+    /// The best threshold; `max_abs` if `max_abs * 100` is not finite.
+    fn winner(&self, team: &dyn Team, candidates: &[usize]) -> f32 {
         if !(self.max_abs * 100.0).is_finite() {
-            return None;
+            return self.max_abs;
         }
-        let mut errors = vec![0.0; candidates.len()];
-        let mut block = [0.0; BLOCK];
-        for first in (0..self.len()).step_by(SAMPLE * BLOCK) {
-            let block = &mut block[..BLOCK.min(self.len() - first)];
-            gather(self.x, self.layout, self.channel, first, block);
-            for (error, &candidate) in errors.iter_mut().zip(candidates) {
-                *error += squared_error(self.isa, block, self.grid(candidate));
+        let bounds = self.bounds(team, candidates);
+        let Some(guess) = bounds.iter().copied().reduce(Best::or) else { return self.max_abs };
+        let best = Best { error: self.error(team, guess.candidate), ..guess };
+        let hopeful = bounds.into_iter().filter(|bound| bound.error <= best.error);
+        let hopeful: Vec<_> =
+            hopeful.map(|bound| bound.candidate).filter(|&candidate| candidate != best.candidate).collect();
+        // Neighbours cost about the same: each part takes every 8th.
+        let mut parts: Vec<_> = (0..PARTS.min(hopeful.len())).map(|part| (part, best)).collect();
+        share(team, parts.iter_mut(), |(part, best)| {
+            let mine: Vec<_> = hopeful.iter().copied().skip(*part).step_by(PARTS).collect();
+            *best = self.search(&mine, *best);
+        });
+        self.threshold(parts.into_iter().map(|(_, best)| best).fold(best, Best::or).candidate)
+    }
+
+    /// What the error of each candidate is at least.
+    fn bounds(&self, team: &dyn Team, candidates: &[usize]) -> Vec<Best> {
+        let unknown = |&candidate: &usize| Best { candidate, error: 0.0 };
+        let Some(outlook) = self.outlook(team) else { return candidates.iter().map(unknown).collect() };
+        let mut least = f64::INFINITY;
+        let look = |&candidate: &usize| {
+            let grid = self.grid(candidate);
+            let clipped = outlook.clipped(grid);
+            if grid.scale <= EPSILON || clipped > HOPELESS * least {
+                return Best { candidate, error: clipped };
             }
-        }
-        let sampled = errors.into_iter().zip(candidates).map(|(error, &candidate)| Best { candidate, error });
-        let guess = sampled.reduce(Best::or)?.candidate;
-        Some(self.search(&[guess], Best { candidate: 0, error: f64::INFINITY }))
+            let error = outlook.error(grid).max(clipped);
+            least = if error > 0.0 { least.min(error) } else { least };
+            Best { candidate, error }
+        };
+        candidates.iter().rev().map(look).collect() // the more is clipped, the later
+    }
+
+    /// A histogram of all elements.
+    fn outlook(&self, team: &dyn Team) -> Option<Outlook> {
+        let part = self.elements.len().div_ceil(PARTS).next_multiple_of(PIECE).min(CAPACITY);
+        let fresh = |_| Cells::of(self.elements.len(), self.max_abs);
+        let pieces = self.elements.pieces(part);
+        let mut parts: Vec<_> = (0..pieces.len()).map(fresh).collect::<Option<_>>()?;
+        share(team, parts.iter_mut().zip(pieces), |(cells, piece)| {
+            self.elements.tiles(piece, |tile| {
+                cells.add(self.isa, tile);
+                true
+            });
+        });
+        Outlook::of(&parts)
+    }
+
+    /// The error of one candidate, block by block in their order.
+    fn error(&self, team: &dyn Team, candidate: usize) -> f64 {
+        let mut errors = vec![0.0; self.elements.len().div_ceil(BLOCK)];
+        let grid = self.grid(candidate);
+        share(team, errors.chunks_mut(PIECE / BLOCK).zip(self.elements.pieces(PIECE)), |(errors, piece)| {
+            let mut errors = errors.iter_mut();
+            self.elements.tiles(piece, |tile| {
+                for (block, error) in tile.chunks(BLOCK).zip(&mut errors) {
+                    *error = squared_error(self.isa, block, grid);
+                }
+                true
+            });
+        });
+        errors.into_iter().sum()
     }
 
     /// The best of `candidates` and `best`.
     fn search(&self, candidates: &[usize], best: Best) -> Best {
         let mut alive: Vec<_> = candidates
             .iter()
-            .filter(|&&candidate| candidate != best.candidate)
             .map(|&candidate| (Best { candidate, error: 0.0 }, self.grid(candidate)))
             .collect();
-        let mut tile = [0.0; TILE];
-        for first in (0..self.len()).step_by(TILE) {
-            if alive.is_empty() {
-                break;
-            }
-            let tile = &mut tile[..TILE.min(self.len() - first)];
-            gather(self.x, self.layout, self.channel, first, tile);
+        self.elements.tiles(0..self.elements.len(), |tile| {
             alive.retain_mut(|(candidate, grid)| {
                 for block in tile.chunks(BLOCK) {
                     candidate.error += squared_error(self.isa, block, *grid);
@@ -211,7 +238,8 @@ impl<T: Element> Channel<'_, T> {
                 }
                 true
             });
-        }
+            !alive.is_empty()
+        });
         alive.into_iter().map(|(candidate, _)| candidate).fold(best, Best::or)
     }
 }

@@ -1,7 +1,7 @@
 //! The squared error of rounding one block to one scale.
 
 use crate::{
-    Element, Isa, Wide,
+    Isa,
     fake_quantize::{clamp, round},
     isa::per_isa,
 };
@@ -51,24 +51,4 @@ fn sum(x: &[f32], grid: Symmetric) -> f64 {
 fn error(x: f32, inv_scale: f32, grid: Symmetric) -> f32 {
     let difference = round(clamp(x * inv_scale, grid.low, grid.high)) * grid.scale - x;
     difference * difference
-}
-
-/// Copies the elements of channel `channel` from its `first`th on to `out`, as f32.
-pub(super) fn gather<T: Element>(
-    x: &[T],
-    layout: crate::Layout,
-    channel: usize,
-    first: usize,
-    out: &mut [f32],
-) {
-    let crate::Layout { channels, inner, .. } = layout;
-    let (mut outer, mut skip, mut filled) = (first / inner, first % inner, 0);
-    while filled < out.len() {
-        let n = (inner - skip).min(out.len() - filled);
-        let start = (outer * channels + channel) * inner + skip;
-        for (x, out) in x[start..start + n].iter().zip(&mut out[filled..filled + n]) {
-            *out = x.widen().to_f32();
-        }
-        (outer, skip, filled) = (outer + 1, 0, filled + n);
-    }
 }

@@ -1,7 +1,11 @@
 //! What the kernels should say, in f64 and i64 and written to be read; and teams to run them with.
 #![allow(dead_code, reason = "each test file takes what it needs")]
 
-use nashquant_kernels::{fake_quantize::Grid, parallel::Team};
+use nashquant_kernels::{
+    Layout,
+    fake_quantize::{ChannelGrid, Grid},
+    parallel::Team,
+};
 
 /// `n` threads, each taking every `n`th job.
 pub struct Threads(pub usize);
@@ -52,15 +56,66 @@ pub fn fake_quantize_f64(x: f64, grid: Grid, last_in_f32: bool) -> (f64, bool) {
     (y, inside)
 }
 
-/// Bits as bools.
-pub fn unpacked(mask: &[u8], n: usize) -> Vec<bool> {
-    (0..n).map(|i| mask[i / 8] >> (i % 8) & 1 == 1).collect()
+/// Gradients of x, scale and zero point. Each term is f32; terms are added as the kernel promises: f32 over every 16th
+/// of 512 neighbours, then f64 in order, over pieces of a run of at most 32768.
+pub fn learnable_backward(
+    grad_y: &[f32],
+    x: &[f32],
+    layout: Layout,
+    grid: ChannelGrid<'_>,
+    grad_factor: f64,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let mut grad_x = vec![0.0; x.len()];
+    let mut sums = vec![(0.0_f64, 0.0_f64); layout.channels];
+    for first in (0..x.len()).step_by(layout.inner) {
+        let channel = first / layout.inner % layout.channels;
+        let (scale, zero_point) = (grid.scale[channel], grid.zero_point[channel]);
+        for piece in (first..first + layout.inner).collect::<Vec<_>>().chunks(32 * 1024) {
+            let mut of_piece = (0.0, 0.0);
+            for block in piece.chunks(512) {
+                for lane in 0..16.min(block.len()) {
+                    let mut of_lane = (0.0_f32, 0.0_f32);
+                    for i in block[lane..].iter().copied().step_by(16) {
+                        let one = Grid { scale, zero_point, qmin: grid.qmin, qmax: grid.qmax };
+                        let (q, inside) = quantize(f64::from(x[i] * (1.0 / scale)), one);
+                        let steps = (q - i64::from(zero_point)) as f32;
+                        let term = if inside { (steps * scale - x[i]) * (1.0 / scale) } else { steps };
+                        grad_x[i] = grad_y[i] * f32::from(u8::from(inside));
+                        of_lane.0 += grad_y[i] * term;
+                        of_lane.1 += if inside { 0.0 } else { grad_y[i] };
+                    }
+                    of_piece = (of_piece.0 + f64::from(of_lane.0), of_piece.1 + f64::from(of_lane.1));
+                }
+            }
+            sums[channel] = (sums[channel].0 + of_piece.0, sums[channel].1 + of_piece.1);
+        }
+    }
+    let of_scale = sums.iter().map(|sum| (sum.0 * grad_factor) as f32).collect();
+    let of_zero_point = sums.iter().zip(grid.scale);
+    let of_zero_point =
+        of_zero_point.map(|(sum, scale)| (-sum.1 * f64::from(*scale) * grad_factor) as f32).collect();
+    (grad_x, of_scale, of_zero_point)
 }
 
-/// Bools as bits, the first the lowest; bits behind the last are 0.
+/// Where the bit of an element is: byte, and which of it. Columns of 16 elements, 32 of them in a row.
+fn place(i: usize) -> (usize, usize) {
+    let (block, row, lane) = (i / 512, i % 512 / 16, i % 16);
+    (block * 64 + lane * 4 + row / 8, row % 8)
+}
+
+/// Bits as bools.
+pub fn unpacked(mask: &[u8], n: usize) -> Vec<bool> {
+    (0..n).map(place).map(|(byte, bit)| mask[byte] >> bit & 1 == 1).collect()
+}
+
+/// Bools as bits; bits behind the last are 0.
 pub fn packed(inside: &[bool]) -> Vec<u8> {
-    let byte = |eight: &[bool]| eight.iter().enumerate().map(|(i, inside)| u8::from(*inside) << i).sum();
-    inside.chunks(8).map(byte).collect()
+    let mut mask = vec![0; inside.len().div_ceil(512) * 64];
+    for (i, inside) in inside.iter().enumerate() {
+        let (byte, bit) = place(i);
+        mask[byte] |= u8::from(*inside) << bit;
+    }
+    mask
 }
 
 /// Numbers that go wrong somewhere, then pseudo-random ones of all sizes; the same every time.

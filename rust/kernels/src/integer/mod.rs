@@ -1,0 +1,44 @@
+//! Arithmetic on exact integers: every operation rounds once, half to even, and saturates once, at its output.
+//!
+//! ```text
+//! factor = multiplier * 2^-shift                       # 2^30 <= multiplier < 2^31, fixed once at conversion
+//! requantize(acc)      = saturate(round_half_even(acc * factor))
+//! add_saturating(a, b) = saturate(round_half_even(a * factor_a + b * factor_b))     # on one common shift
+//! ```
+
+mod add;
+mod factor;
+mod requantize;
+
+pub use add::add_saturating;
+pub use factor::{Factor, Factors};
+pub use requantize::requantize;
+
+/// An integer type of a quantized tensor; results saturate at its ends.
+pub trait Integer: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
+    /// Least and greatest value.
+    const ENDS: (i16, i16);
+    /// Exact.
+    fn widen(self) -> i16;
+    /// Of a whole number within [`Self::ENDS`].
+    fn narrow(value: i32) -> Self;
+}
+
+macro_rules! integer {
+    ($int:ident) => {
+        impl Integer for $int {
+            const ENDS: (i16, i16) = ($int::MIN as i16, $int::MAX as i16);
+            #[inline(always)]
+            fn widen(self) -> i16 {
+                self as i16
+            }
+            #[inline(always)]
+            fn narrow(value: i32) -> Self {
+                value as Self
+            }
+        }
+    };
+}
+
+integer!(i8);
+integer!(i16);
