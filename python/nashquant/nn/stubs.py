@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["DeQuantStub", "QuantStub"]
 
 
+_LEAST_SCALE = 2.0**-127  # below it, 1 / scale is infinite in f32
+
+
 class QuantStub(nn.Module):
     """Marks a float tensor that enters the quantized part; one stub per input.
 
@@ -32,8 +35,10 @@ class QuantStub(nn.Module):
         qconfig: QConfig | None = None,
     ) -> None:
         super().__init__()
+        if isinstance(scale, str) or (isinstance(scale, Tensor) and scale.numel() != 1):
+            raise ValueError(f"QuantStub takes one number as scale, not {scale!r}")
         self.scale = None if scale is None else float(scale)
-        if self.scale is not None and not (self.scale > 0 and math.isfinite(self.scale)):
+        if self.scale is not None and not (self.scale >= _LEAST_SCALE and math.isfinite(self.scale)):
             raise ValueError(f"QuantStub takes a finite scale above 0, not {self.scale}")
         if zero_point not in (None, 0):
             raise ValueError(f"QuantStub takes zero_point 0 (NASH is symmetric), not {zero_point}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nashquant.dtype import qint8
 from nashquant.nn import FloatFunctional
 from nashquant.quantization import (
+    CalibrationWarning,
     DeQuantStub,
     QuantStub,
     UnknownOpWarning,
@@ -22,7 +23,11 @@ from nashquant.quantization import (
     prepare,
     set_fake_quantize,
 )
-from nashquant.quantization.qconfig_template import ModuleNameQconfigSetter, default_qat_qconfig_setter
+from nashquant.quantization.qconfig_template import (
+    ModuleNameQconfigSetter,
+    calibration_8bit_weight_16bit_act_qconfig_setter,
+    default_qat_qconfig_setter,
+)
 
 Around = Callable[..., tuple[nn.Module, Any]]
 
@@ -275,7 +280,14 @@ def test_an_unrecorded_call_with_its_tensors_by_keyword_is_seen(x: Tensor) -> No
         prepared(torch.randn(3, 4, 6, 6))
 
 
-def test_what_hides_from_torch_s_functions_is_told(x: Tensor, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_input_without_a_stub_is_an_error_that_names_the_call(x: Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"went through no QuantStub .*operand 1 of '_generated_add_0' \(add at .*py:\d+"
+    ):
+        prepared_net((x, x * 2), lambda s, x, y: s.dequant(s.quant(x) + y))
+
+
+def test_what_hides_from_torch_s_functions_is_told(x: Tensor) -> None:
     class Twice(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -285,8 +297,9 @@ def test_what_hides_from_torch_s_functions_is_told(x: Tensor, caplog: pytest.Log
         def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
             return grad * 2
 
-    prepare(Net(lambda s, x: s.dequant(Twice.apply(s.quant(x)))), x, default_qat_qconfig_setter, save_dir=None)
-    assert "'dequant' got a tensor that was not seen to come from a QuantStub" in caplog.text
+    net = Net(lambda s, x: s.dequant(Twice.apply(s.quant(x))))
+    with pytest.warns(UnknownOpWarning, match="'dequant' got a tensor that was not seen to come from a QuantStub"):
+        prepare(net, x, default_qat_qconfig_setter, save_dir=None)
 
 
 def test_loading_not_strictly_takes_what_fits_and_shapes_must_fit(x: Tensor) -> None:
@@ -297,3 +310,22 @@ def test_loading_not_strictly_takes_what_fits_and_shapes_must_fit(x: Tensor) -> 
     with pytest.raises(RuntimeError, match=r"nothing was loaded: 'linear\.weight' has shape"):
         prepared.load_state_dict({"linear.weight": torch.ones(4, 9), "linear.bias": torch.ones(6)}, strict=False)
     assert not torch.equal(prepared.linear.bias, torch.ones(6))
+
+
+def test_a_state_dict_with_a_scale_that_is_none_loads_nothing(x: Tensor) -> None:
+    _, prepared = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
+    before = {key: value.clone() for key, value in prepared.state_dict().items()}
+    broken = {key: value + 1 for key, value in before.items()} | {"linear.weight_fake_quant.scale": torch.zeros(6)}
+    with pytest.raises(RuntimeError, match=r"nothing was loaded: .*scale .*\(for 'linear\.weight'\)"):
+        prepared.load_state_dict(broken)
+    assert all(torch.equal(value, before[key]) for key, value in prepared.state_dict().items())
+
+
+def test_a_checkpoint_of_another_dtype_gives_its_range_and_not_its_scale(x: Tensor) -> None:
+    model, narrow = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
+    wide: Any = prepare(model, x, calibration_8bit_weight_16bit_act_qconfig_setter, save_dir=None)
+    with pytest.warns(CalibrationWarning, match="the checkpoint was made with qint8 where 'quant' is qint16"):
+        wide.load_state_dict(narrow.state_dict())
+    quantizers = wide.quant.activation_post_process, narrow.quant.activation_post_process
+    ratio = quantizers[1].scale / quantizers[0].scale
+    torch.testing.assert_close(ratio, torch.tensor([32767.5 / 127.5]))

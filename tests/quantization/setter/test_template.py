@@ -353,6 +353,28 @@ def test_a_stub_s_own_qconfig_and_scale_win() -> None:
         QuantStub(zero_point=3)
 
 
+def test_wrong_kinds_of_arguments_are_named() -> None:
+    with pytest.raises(TypeError, match="takes a dict of module name to QConfig, not a list"):
+        ModuleNameQconfigSetter([("conv", fixed(1))])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a module name must be a string, not 3"):
+        ModuleNameQconfigSetter({3: fixed(1)})  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match="ratio must lie between 0 and 1, not 'a'"):
+        sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter(TABLE, ratio="a")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="one number as scale, not 'a'"):
+        QuantStub("a")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="scale above 0, not 1e-45"):
+        QuantStub(1e-45)
+    with pytest.raises(TypeError, match="example_kw_inputs takes a dict of keyword inputs, not list"):
+        prepare(Net(), X, default_qat_qconfig_setter, [X])  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "garbage.pt"
+    path.write_bytes(b"garbage")
+    with pytest.raises(ValueError, match=r"garbage\.pt' is no table that torch can load"):
+        sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter(path, topk=1)
+
+
 def test_all_nine_setters_are_offered() -> None:
     setters = [name for name in templates.__all__ if name.endswith("_qconfig_setter")]
     assert len(setters) == 9

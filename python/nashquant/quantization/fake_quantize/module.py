@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nashquant import ops
+from nashquant.dtype import qint4, qint8, qint16
 from nashquant.quantization.observer import (
     ExactBuffers,
     FixedScaleObserver,
@@ -17,6 +18,7 @@ from nashquant.quantization.observer import (
     check_scale,
     check_zero_point,
     range_from_scale,
+    scale_from_range,
 )
 
 from .spec import FakeQuantizeSpec
@@ -250,6 +252,7 @@ class FakeQuantize(ExactBuffers):
             if problem:
                 error_msgs.append(f"{problem} (while loading {where!r}); the checkpoint is of another model?")
                 return
+            state_dict = self._of_own_dtype(state_dict, prefix, where)
             if isinstance(self.activation_post_process, FixedScaleObserver):
                 if not torch.equal(loaded.reshape(-1).to(self.scale), self.scale):
                     self._notices.say_once("fixed", fixed_scale_kept(where, shortened(loaded), shortened(self.scale)))
@@ -258,6 +261,35 @@ class FakeQuantize(ExactBuffers):
         self._observes = bool(self.observer_enabled.item())
         self._quantizes = bool(self.fake_quant_enabled.item())
         self._has_scale = False  # found out again when asked: the observer's buffers are loaded after these
+
+    def loading_problem(self, scale: Any, zero_point: Any) -> str:
+        """Why this quantizer would refuse these values of a state_dict; empty if it wouldn't."""
+        return _problem_of(scale, zero_point, self.scale.numel()) if isinstance(scale, Tensor) else ""
+
+    def _of_own_dtype(self, state_dict: Mapping[str, Any], prefix: str, where: str) -> Mapping[str, Any]:
+        """The state with the scale its range has on this grid, if its scale is that of another dtype's grid."""
+        scale = state_dict[prefix + "scale"]
+        low, high = (state_dict.get(f"{prefix}activation_post_process.{end}_val") for end in ("min", "max"))
+        if (
+            not isinstance(low, Tensor)
+            or not isinstance(high, Tensor)
+            or not low.numel() == high.numel() == scale.numel()
+        ):
+            return state_dict
+        low, high = low.float().reshape(-1), high.float().reshape(-1)
+        if not (low.isfinite() & high.isfinite()).all():
+            return state_dict
+        for dtype in (qint4, qint8, qint16):
+            theirs = scale_from_range(low, high, dtype.qmin, dtype.qmax)
+            if dtype.qmin == self.quant_min or not torch.allclose(theirs, scale.float().reshape(-1), rtol=1e-3, atol=0):
+                continue
+            self._notices.say_once(
+                "dtype",
+                f"the checkpoint was made with {dtype} where {where!r} is {self.dtype}: its range is taken over, its "
+                "scale is not; other quantizers may be so too",
+            )
+            return {**state_dict, prefix + "scale": scale_from_range(low, high, self.quant_min, self.quant_max)}
+        return state_dict
 
     def extra_repr(self) -> str:
         """All one wants to know when a number looks wrong."""

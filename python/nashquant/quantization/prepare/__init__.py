@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from nashquant.march import require_march
 from nashquant.nn.qat import Quantized
+from nashquant.quantization.fake_quantize import FakeQuantize, Notices
 
 from .assign import Plan, assign_qconfigs
-from .capture import CheckpointedCallError, capture
+from .capture import CheckpointedCallError, Recording, capture
 from .prepared import check_result_of, remember
 from .redirect import UnrecordedCallError
 from .replace import replace_ops
@@ -88,6 +89,8 @@ def prepare(
     """
     march = require_march("prepare")
     setters = _check_arguments(model, qconfig_setter, method)
+    if example_kw_inputs is not None and not isinstance(example_kw_inputs, dict):
+        raise TypeError(f"example_kw_inputs takes a dict of keyword inputs, not {type(example_kw_inputs).__name__}")
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     kwargs = dict(example_kw_inputs or {})
 
@@ -98,7 +101,8 @@ def prepare(
     replace_ops(prepared, plan, recording)
     remember(prepared, result)
 
-    _tell(result, plan)
+    _share_notices(prepared)
+    _tell(result, plan, recording)
     if save_dir is not None:
         path = Path(save_dir) / "model_check_result.txt"
         result.save(path)
@@ -135,11 +139,28 @@ def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[Qcon
     return setters
 
 
-def _tell(result: ModelCheckResult, plan: Plan) -> None:
+def _share_notices(prepared: nn.Module) -> None:
+    """What quantizers have to say is said once for the model, not once for each."""
+    notices = Notices()
+    for module in prepared.modules():
+        if isinstance(module, FakeQuantize):
+            module.share_notices(notices)
+
+
+def _tell(result: ModelCheckResult, plan: Plan, recording: Recording) -> None:
     for warning in plan.graph.warnings:
-        _log.warning(warning)
+        _log.warning("nashquant: %s", warning)
+    for name in recording.lost:
+        warnings.warn(
+            f"the DeQuantStub {name!r} got a tensor that was not seen to come from a QuantStub: an op that is no torch "
+            "function (autograd.Function, TorchScript, NumPy) hides what is behind it, which stays in floating point",
+            UnknownOpWarning,
+            stacklevel=3,
+        )
     if result.float_ops:
-        names = ", ".join(name for name, _ in result.float_ops[:8]) + (", ..." if len(result.float_ops) > 8 else "")
+        places = {f"{n.path}[{n.label}]".removeprefix("."): n.place for n in recording.nodes if n.spec is None}
+        shown = [name + (f" at {places[name]}" if places.get(name) else "") for name, _ in result.float_ops[:8]]
+        names = ", ".join(shown) + (", ..." if len(result.float_ops) > 8 else "")
         warnings.warn(
             f"nashquant does not know {len(result.float_ops)} op(s) between QuantStub and DeQuantStub; they stay in "
             f"floating point: {names}",

@@ -112,14 +112,28 @@ def assign_qconfigs(
         if not found:
             break
         apart |= found
-    for name in recording.lost:
-        plan.graph.warnings.append(
-            f"the DeQuantStub {name!r} got a tensor that was not seen to come from a QuantStub: an op that is no torch "
-            "function (an autograd.Function, TorchScript) hides what is behind it, which stays in floating point"
-        )
+    _refuse_missing_stubs(plan)
     for name in sorted(apart):
         plan.messages.append((name, f"not fused with its addition: {march.value} takes no qint16 input there"))
     return plan
+
+
+def _refuse_missing_stubs(plan: Plan) -> None:
+    """Raises ValueError where a quantized op takes an input of the model that went through no QuantStub."""
+    missing = [
+        f"operand {operand.position} of {op.name!r}" + (f" ({node.label} at {node.place})" if node.place else "")
+        for op in plan.graph.ops
+        if plan.is_quantized(op) and op.kind != QUANT
+        for call in op.calls
+        for node, operand in op.operands(call)
+        if is_activation(node, operand.position) and operand.value.origin is Origin.FLOAT and operand.value.finite
+        if plan.operand_spec(op, operand.value) is None
+    ]
+    if missing:
+        raise ValueError(
+            "a float tensor that went through no QuantStub enters a quantized op: "
+            f"{'; '.join(dict.fromkeys(missing))}. Give it a QuantStub of its own"
+        )
 
 
 def _cannot_sum_in(plan: Plan, op: Op) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from nashquant.quantization.fake_quantize import FakeQuantize
+
 __all__ = ["check_state_dict"]
 
 
@@ -15,7 +17,8 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
     """Compares keys and shapes.
 
     Raises:
-        RuntimeError: a shape differs; with `strict`, a key is missing or unknown. Nothing was loaded.
+        RuntimeError: a shape differs, or a scale is none; with `strict`, a key is missing or unknown. Nothing was
+            loaded.
     """
     own = model.state_dict()
     problems = [
@@ -29,6 +32,12 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
             if key not in own:
                 near = difflib.get_close_matches(key, own, n=1)
                 problems.append(f"{key!r} is not in the model" + (f" (near: {near[0]!r})" if near else ""))
+    for path, module in model.named_modules():
+        if isinstance(module, FakeQuantize):
+            prefix = f"{path}." if path else ""
+            problem = module.loading_problem(state_dict.get(f"{prefix}scale"), state_dict.get(f"{prefix}zero_point"))
+            if problem:
+                problems.append(f"{problem} (for {module.name or path!r})")
     if problems:
         more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
         raise RuntimeError(

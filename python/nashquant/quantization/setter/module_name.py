@@ -24,7 +24,12 @@ class ModuleNameQconfigSetter(QconfigSetterBase):
     by_name = True
 
     def __init__(self, module_name_to_qconfig: Mapping[str, QConfig]) -> None:
+        if not isinstance(module_name_to_qconfig, Mapping):
+            kind = type(module_name_to_qconfig).__name__
+            raise TypeError(f"ModuleNameQconfigSetter takes a dict of module name to QConfig, not a {kind}")
         for name, qconfig in module_name_to_qconfig.items():
+            if not isinstance(name, str):
+                raise TypeError(f"a module name must be a string, not {name!r}")
             if not isinstance(qconfig, QConfig):
                 raise TypeError(f"the qconfig of {name!r} must be a QConfig, not {qconfig!r}")
         self.module_name_to_qconfig = dict(module_name_to_qconfig)

@@ -45,7 +45,7 @@ class SensitivityQconfigSetter(QconfigSetterBase):
             raise ValueError(f"give topk or ratio, one of the two; got topk={topk}, ratio={ratio}")
         if topk is not None and (isinstance(topk, bool) or not isinstance(topk, int) or topk < 0):
             raise ValueError(f"topk must be a whole number, 0 or more, not {topk!r}")
-        if ratio is not None and not 0 <= ratio <= 1:
+        if ratio is not None and (isinstance(ratio, str) or not 0 <= ratio <= 1):
             raise ValueError(f"ratio must lie between 0 and 1, not {ratio!r}")
         names = _ranked_names(table)
         count = topk if topk is not None else math.ceil(ratio * len(names) - 1e-9)  # type: ignore[operator]
@@ -69,7 +69,15 @@ def _ranked_names(table: SensitivityTable) -> list[str]:
     where = "the sensitivity table"
     if isinstance(table, (str, os.PathLike)):
         where = f"the sensitivity table {os.fspath(table)!r}"
-        table = torch.load(table, weights_only=True)
+        try:
+            table = torch.load(table, weights_only=True)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # torch's own advice is to switch the check off
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"{where} is no table that torch can load without executing code from it ({reason})"
+            ) from None
     if not isinstance(table, Sequence) or isinstance(table, (str, bytes)):
         raise ValueError(f"{where} must be a list of rows, not {type(table).__name__}")
     names = []
