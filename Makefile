@@ -24,7 +24,7 @@ test: check
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(BUILT)
-	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m slow
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "slow or hypothesis"
 
 # The short version, in under five minutes; BENCH_FLAGS=--benchmark-disable runs every bench once and times nothing.
 bench: $(BUILT)

@@ -288,7 +288,8 @@ def test_bins_are_at_least_two(kind: type[ObserverBase]) -> None:
 
 
 def naive_kl_threshold(counts: list[int], levels: int) -> float:
-    """The slides' loop."""
+    """The slides' loop, the first bin counting as the second."""
+    counts = [counts[1], *counts[1:]]
     best, winner = math.inf, float(len(counts))
     for i in range(levels, len(counts) + 1):
         p = [float(count) for count in counts[:i]]
@@ -307,6 +308,12 @@ def naive_kl_threshold(counts: list[int], levels: int) -> float:
         if divergence <= best:
             best, winner = divergence, min(i + 0.5, float(len(counts)))
     return winner
+
+
+def test_kl_is_not_misled_by_the_zeros_of_a_relu() -> None:
+    x = torch.relu(torch.randn(20_000) - 1.0)
+    _low, high = chosen(KLObserver(), x)
+    assert high > 0.75 * x.max()
 
 
 def test_kl_is_the_loop_of_the_slides() -> None:

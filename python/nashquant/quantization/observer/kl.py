@@ -23,7 +23,8 @@ class KLObserver(AccumulatingObserver):
     one on a tie, and clips at the middle of bin i. Where the grid has as many levels as the histogram has bins
     (qint16), a histogram cannot tell, and the range is that of the data.
 
-    Two repairs to the slides. Where outliers fall into an empty bin, Q has 1e-4 values there, as in MXNet: an
+    Three repairs to the slides. The first bin counts as much as the second: a ReLU's zeros, which every grid holds
+    exactly, would outweigh all other values (so does NVIDIA's pytorch-quantization). Where outliers fall into an empty bin, Q has 1e-4 values there, as in MXNet: an
     infinite divergence would let a single outlier forbid all clipping. And a candidate that clips more than half
     of the values loses: of data without small values, the first bin not empty would win, P and Q being equal.
 
@@ -64,6 +65,7 @@ def kl_threshold(counts: Tensor, levels: int) -> Tensor:
     bins = counts.numel()
     if levels >= bins:
         return torch.tensor(float(bins), dtype=torch.float64, device=counts.device)
+    counts = torch.cat([counts[1:2], counts[1:]])
     candidate = torch.arange(levels, bins + 1, device=counts.device)[:, None]  # one row for each
     index = torch.arange(bins, device=counts.device)
     inside = index < candidate
