@@ -24,9 +24,10 @@ class KLObserver(AccumulatingObserver):
     (qint16), a histogram cannot tell, and the range is that of the data.
 
     Three repairs to the slides. The first bin counts as much as the second: a ReLU's zeros, which every grid holds
-    exactly, would outweigh all other values (so does NVIDIA's pytorch-quantization). Where outliers fall into an empty bin, Q has 1e-4 values there, as in MXNet: an
-    infinite divergence would let a single outlier forbid all clipping. And a candidate that clips more than half
-    of the values loses: of data without small values, the first bin not empty would win, P and Q being equal.
+    exactly, would outweigh all other values (NVIDIA's pytorch-quantization does the same). Where outliers fall into an
+    empty bin, Q has 1e-4 values there, as in MXNet: an infinite divergence would let a single outlier forbid all
+    clipping. And a candidate that clips more than half of the values loses: of data without small values, the first bin
+    not empty would win, P and Q being equal.
 
     Args:
         bins: the number of bins.
