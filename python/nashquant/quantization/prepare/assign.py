@@ -16,9 +16,9 @@ from nashquant.quantization.fake_quantize import FakeQuantizeSpec
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
 from nashquant.quantization.qconfig import QConfig, activation_spec
 
-from .capture import Recording
 from .fuse import fuse
 from .graph import Graph, Node, Op, Origin, Value
+from .recording import Recording
 from .registry import DEQUANT, EMBEDDING, GEMM, LUT, MATMUL, PASS, QUANT
 from .setter import QconfigSetterBase
 

@@ -42,7 +42,7 @@ def entered(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
 
 _BORDER = entered.__code__
 # Between a composite's parts and the composite's own call lie our handlers, one when recording, another when running.
-_HANDLERS = tuple(str(Path(__file__).with_name(name)) for name in ("capture.py", "redirect.py"))
+_HANDLERS = tuple(str(Path(__file__).with_name(name)) for name in ("recorder.py", "redirect.py"))
 
 
 def _frames(depth: int) -> list[FrameType]:

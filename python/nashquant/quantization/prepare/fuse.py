@@ -8,8 +8,8 @@ from torch import nn
 
 from nashquant.march import March
 
-from .capture import Recording
 from .graph import Graph, Node, Op, Origin
+from .recording import Recording
 from .registry import GEMM
 
 __all__ = ["fusable_but_shared", "fuse"]

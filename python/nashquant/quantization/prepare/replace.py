@@ -10,8 +10,8 @@ from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
 from nashquant.quantization.qconfig import QConfig
 
 from .assign import Plan, is_activation
-from .capture import Recording
 from .graph import Node, Op, Origin
+from .recording import Recording
 from .redirect import Redirection, own_calls, redirections
 from .registry import DEQUANT, EMBEDDING, GEMM, QUANT, RESAMPLE, is_float_functional, qat_class
 

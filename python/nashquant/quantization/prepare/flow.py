@@ -1,0 +1,122 @@
+"""What flows through a model while it is recorded: which tensor holds which value, and who made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .graph import Node, Operand, Origin, Value
+from .registry import DEQUANT, EMBEDDING, PASS, QUANT, RESAMPLE
+
+__all__ = ["Flow", "tensors_of"]
+
+
+def tensors_of(tree: Any, position: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The float and complex tensors in an argument, with their positions."""
+    if isinstance(tree, Tensor):
+        if tree.is_floating_point() or tree.is_complex():
+            yield position, tree
+    elif isinstance(tree, (tuple, list)):
+        for index, item in enumerate(tree):
+            yield from tensors_of(item, f"{position}_{index}" if position else str(index))
+    elif isinstance(tree, dict):
+        for key, item in tree.items():
+            yield from tensors_of(item, f"{position}_{key}" if position else str(key))
+    elif hasattr(tree, "__dataclass_fields__"):
+        yield from tensors_of(vars(tree), position)
+
+
+class Flow:
+    """The values of a run, known by the tensors that hold them.
+
+    Attributes:
+        nodes: the calls that made them, in the order they ran; see `Recording`.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self._values: dict[int, Value] = {}
+        self._stale: dict[int, Callable[[], Value]] = {}  # tensors that were changed in place, and what they are now
+        self._alive: list[Tensor] = []  # while a tensor lives, its id is its own
+
+    def declare(self, tree: Any, origin: Origin) -> None:
+        """Says where the tensors in `tree` come from."""
+        for _, tensor in tensors_of(tree):
+            self._set(tensor, self._describe(tensor, origin))
+
+    def _describe(self, tensor: Tensor, origin: Origin, producer: Node | None = None) -> Value:
+        with torch._C.DisableTorchFunction():
+            finite = tensor.is_complex() or tensor.is_meta or bool(torch.isfinite(tensor).all())
+            return Value(origin, tuple(tensor.shape), tensor.device, producer, finite=finite)
+
+    def _set(self, tensor: Tensor, value: Value) -> None:
+        self._alive.append(tensor)
+        self._values[id(tensor)] = value
+        self._stale.pop(id(tensor), None)
+
+    def value(self, tensor: Tensor) -> Value:
+        """What `tensor` holds; a tensor never seen before is a constant."""
+        if id(tensor) in self._stale:
+            return self._stale[id(tensor)]()
+        if id(tensor) not in self._values:  # parameters, buffers, tensors kept in attributes
+            self.declare(tensor, Origin.CONSTANT)
+        return self._values[id(tensor)]
+
+    def ran(self, node: Node, outputs: Any, origin: Origin | None = None) -> None:
+        """Takes note of a call that ran, and of where its outputs come from."""
+        if origin is None:
+            # What only moves values, or keeps their grid, is what its data is; a shape taken from elsewhere is not.
+            sources = [node.data] if node.kind in (PASS, RESAMPLE) else [operand.value for operand in node.operands]
+            origins = {value.origin for value in sources if value is not None}
+            origin = next((o for o in (Origin.REGION, Origin.FLOAT) if o in origins), Origin.CONSTANT)
+        results = list(tensors_of(outputs))
+        in_region = origin is Origin.REGION or node.kind in (QUANT, DEQUANT, EMBEDDING)
+        keep = bool(results) and (in_region or (node.kind == PASS and origin is Origin.CONSTANT))
+        if keep or (in_region and _has_tensor(outputs)):  # a comparison, an argmax: it consumes all the same
+            for operand in node.operands:
+                operand.value.consumers.append(node)
+        if keep:
+            self.nodes.append(node)
+        for _, tensor in results:
+            value = self._describe(tensor, origin, node if keep else None)
+            node.outputs.append(value)
+            self._set(tensor, value)
+
+    def ran_in_place(self, node: Node, changed: Tensor) -> Tensor:
+        """As `ran`, for a call that changed its first operand; gives another handle on the same memory.
+
+        Who goes on with the handle, as after `x += y`, needs no copy back. Who goes on with the old tensor, does.
+        """
+        self.ran(node, changed)
+        value = self._values[id(changed)]
+
+        def used() -> Value:
+            node.writes_back = True
+            return value
+
+        base = changed._base
+        if base is not None:
+            node.writes_back = True
+            before = self._values.get(id(base))
+            if before is not None:
+                self._stale[id(base)] = lambda: self._partly_changed(base, before, value, node)
+        handle = changed.view_as(changed)
+        self._set(handle, value)
+        self._stale[id(changed)] = used
+        return handle
+
+    def _partly_changed(self, base: Tensor, before: Value, part: Value, node: Node) -> Value:
+        """A tensor after an in-place call on a view of it: on no grid that we know."""
+        label = f"{node.label} on a view"
+        mixed = Node(None, node.owner or "", label, [Operand("0", before), Operand("1", part)], owner=node.owner)
+        self.ran(mixed, base, Origin.REGION)
+        return self._values[id(base)]
+
+
+def _has_tensor(tree: Any) -> bool:
+    if isinstance(tree, (tuple, list)):
+        return any(map(_has_tensor, tree))
+    return isinstance(tree, Tensor)

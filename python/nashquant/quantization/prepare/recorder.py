@@ -1,0 +1,249 @@
+"""Sees every call of a running model: of torch functions through a mode, of modules through their forwards."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode, resolve_name
+
+from nashquant.nn import FloatFunctional
+
+from .call_site import CallSite, call_site, entered, is_checkpointed, source_line
+from .composite import spelled_out
+from .flow import Flow, tensors_of
+from .graph import Node, Operand, Origin
+from .recording import Recording, Site
+from .registry import (
+    CONSTANT,
+    DEQUANT,
+    EMBEDDING,
+    PASS,
+    QUANT,
+    RESAMPLE,
+    SPELLED,
+    OpSpec,
+    function_spec,
+    is_float_functional,
+    module_spec,
+)
+
+__all__ = ["CheckpointedCallError", "Recorder"]
+
+
+class CheckpointedCallError(NotImplementedError):
+    """A call would be recomputed where it could no longer be redirected to its quantizer."""
+
+
+class Recorder(TorchFunctionMode):
+    """Sees every call of a torch function, and of a module through its wrapped forward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = model
+        self._calls: Counter[str] = Counter()
+        self._sites: dict[tuple[str, CallSite], Site] = {}
+        self._outside: set[str] = set()
+        self._functional_parameters: set[int] = set()
+        self._lost: list[str] = []
+        self.flow = Flow()
+        self._paused = False
+        self._scopes: list[tuple[str, Counter[tuple[str, Any]]]] = []
+        self._generated: set[str] = set()
+        self._stubs = {QUANT: 0, DEQUANT: 0}
+        for path, module in model.named_modules():
+            if is_float_functional(module):
+                module.__class__ = FloatFunctional
+                module.run = self._functional(module, path)
+            else:
+                module.forward = self._wrapped(module, path, module.forward)
+
+    def recording(self) -> Recording:
+        """All that was seen."""
+        outside = self._outside | {site.path for site in self._sites.values() if site.path and site.outside}
+        parameters = frozenset(self._functional_parameters)
+        return Recording(self.flow.nodes, self._calls, self._sites, frozenset(outside), parameters, tuple(self._lost))
+
+    @contextmanager
+    def _pause(self) -> Iterator[None]:
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    # Modules.
+
+    def _wrapped(self, module: nn.Module, path: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self._paused:
+                return forward(*args, **kwargs)
+            spec = module_spec(module)
+            if spec is None:
+                self._scopes.append((path, Counter()))
+                try:
+                    return entered(forward, args, kwargs)
+                finally:
+                    self._scopes.pop()
+            return self._registered(spec, path, type(module).__name__, forward, args, kwargs)
+
+        return call
+
+    def _registered(
+        self,
+        spec: OpSpec,
+        path: str,
+        label: str,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        self._calls[path] += 1
+        node = Node(spec, path, label, self._operands(args, kwargs))
+        if spec.makes_grid and spec.kind not in (QUANT, EMBEDDING) and not node.region_operands:
+            self._outside.add(path)
+        if spec.kind in self._stubs:
+            self._stubs[spec.kind] += 1
+        if spec.kind == DEQUANT and not node.region_operands:
+            self._lost.append(path)
+        with self._pause():
+            outputs = forward(*args, **kwargs)
+            in_place = bool(args) and outputs is args[0] and spec.makes_grid and spec.kind != QUANT
+            if in_place and node.region_operands:
+                return self.flow.ran_in_place(node, outputs)
+            if spec.kind in self._stubs and isinstance(outputs, Tensor):
+                outputs = outputs.view_as(outputs)  # a stub's output is another value than its input
+            origin = {QUANT: Origin.REGION, DEQUANT: Origin.FLOAT, EMBEDDING: Origin.CONSTANT}.get(spec.kind)
+            self.flow.ran(node, outputs, origin)
+        return outputs
+
+    def _functional(self, module: nn.Module, path: str) -> Callable[..., Any]:
+        def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            self._calls[path] += 1
+            spec = function_spec(function, args, kwargs)
+            node = Node(spec, path, "FloatFunctional", self._operands(args, kwargs), place=_name(function))
+            if not node.region_operands:
+                self._outside.add(path)
+            with self._pause():
+                outputs = function(*args, **kwargs)
+                self.flow.ran(node, outputs)
+            return outputs
+
+        return run
+
+    def _operands(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Operand]:
+        return [Operand(at, self.flow.value(tensor)) for at, tensor in (*tensors_of(args), *tensors_of(kwargs))]
+
+    # Functions.
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if self._paused or not self._scopes:
+            return func(*args, **kwargs)
+        name, spec = _name(func), function_spec(func, args, kwargs)
+        owner = self._scopes[-1][0]
+        node = Node(spec, owner, name, self._operands(args, kwargs), owner=owner)
+        in_region = bool(node.region_operands)
+        site = self._site(node, in_region) if spec is not None and spec.redirected else None
+        if in_region:
+            node.place = source_line(1)
+            self._functional_parameters.update(id(t) for _, t in tensors_of(args) if isinstance(t, nn.Parameter))
+            parts = spelled_out(func, args, kwargs)
+            if parts is not None:
+                assert site is not None
+                site.path = ""
+                with self:
+                    return parts()
+        with self._pause():
+            outputs = func(*args, **kwargs)
+            return self._ran_function(node, site, args, outputs)
+
+    def _ran_function(self, node: Node, site: Site | None, args: tuple[Any, ...], outputs: Any) -> Any:
+        if node.label == "__setitem__":
+            self.flow.ran(node, args[0])
+            return None
+        if node.kind == CONSTANT:
+            self.flow.declare(outputs, Origin.CONSTANT)
+            return outputs
+        in_region = bool(node.region_operands)
+        if in_region and not self._is_known(node, args, outputs):
+            node.spec = node.site = None
+        elif in_region and site is not None and any(tensors_of(outputs)):
+            self._check_not_checkpointed(node)
+            if site.path is None:
+                site.path = self._generate(node)
+            node.path = site.path
+        in_place = bool(args) and isinstance(outputs, Tensor) and outputs is args[0] and node.kind != PASS
+        if in_place and in_region:
+            return self.flow.ran_in_place(node, outputs)
+        self.flow.ran(node, outputs)
+        return outputs
+
+    @staticmethod
+    def _is_known(node: Node, args: tuple[Any, ...], outputs: Any) -> bool:
+        """Whether the registry's row fits this call."""
+        if any(tensor.is_complex() for _, tensor in tensors_of((*args, outputs))):
+            return False
+        if node.kind == RESAMPLE:  # keeps the grid of its data, which must have one
+            return node.data is not None and node.data.origin is Origin.REGION
+        return node.kind != SPELLED  # here only in a form that is not spelled out
+
+    def _site(self, node: Node, in_region: bool) -> Site:
+        """What is known of the call that is running, which may have run before: its owner may be called twice."""
+        assert node.spec is not None
+        owner, passed = self._scopes[-1]
+        position = call_site(2)
+        node.site = CallSite(node.spec.name, position, passed[node.spec.name, position])
+        passed[node.spec.name, position] += 1
+        site = self._sites.setdefault((owner, node.site), Site())
+        site.in_region |= in_region
+        site.outside |= not in_region
+        return site
+
+    def _check_not_checkpointed(self, node: Node) -> None:
+        if is_checkpointed(3):
+            raise CheckpointedCallError(
+                f"{node.label} at {node.place} runs in a function given to torch.utils.checkpoint by the forward of "
+                f"{node.owner or 'the model'!r}; put it into an nn.Module and checkpoint that module"
+            )
+
+    def _generate(self, node: Node) -> str:
+        """A name for the module of a functional call: numbered by op and owner, past names the user has taken."""
+        assert node.spec is not None
+        assert node.owner is not None
+        owner = self._model.get_submodule(node.owner)
+        for number in itertools.count():
+            name = f"_generated_{node.spec.name}_{number}"
+            path = f"{node.owner}.{name}".removeprefix(".")
+            if path not in self._generated and not hasattr(owner, name):
+                self._generated.add(path)
+                return path
+        raise AssertionError
+
+    # What must hold when it has run.
+
+    def check(self, outputs: Any) -> None:
+        """Raises ValueError where a stub is missing."""
+        if not self._stubs[QUANT]:
+            raise ValueError(
+                "no QuantStub ran on the example inputs, so there is nothing to quantize: pass each float input of the "
+                "part for the chip through a nashquant.quantization.QuantStub, and each output through a DeQuantStub"
+            )
+        for at, tensor in tensors_of(outputs):
+            if self.flow.value(tensor).origin is Origin.REGION:
+                producer = self.flow.value(tensor).producer
+                came = f" (made by {producer.path!r})" if producer is not None else ""
+                raise ValueError(
+                    f"output {at or '0'} of the model is still quantized{came}: pass it through a DeQuantStub"
+                )
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", "")
+    if name in ("__get__", "fn", ""):
+        name = (resolve_name(function) or name or repr(function)).removesuffix(".__get__").rpartition(".")[2]
+    return name
