@@ -52,13 +52,14 @@ class OpSpec:
     """One op.
 
     Attributes:
-        name: the word in `_generated_<name>_<i>`.
+        name: the word in `_generated_<name>_<i>`, and the torch function of that name, in every spelling.
         kind: one of the kinds above; march rules go by it.
-        modules: float module class -> quantized twin.
-        weight: position of the weight among a functional call's operands.
+        modules: float classes that compute it; their quantized twins have the same names in `nashquant.nn.qat`.
+        aliases: other names of the torch function.
+        functions: functions of our own that are this op.
+        weight_axis: the weight's axis of output channels; the weight is the second operand of a functional call.
         activations: how many operands, from the first, are activations; None: all. The rest (a weight and bias, the
             gain of a norm, an attention mask) is no tensor of the chip's, or has a quantizer of its own.
-        weight_axis: the weight's axis of output channels.
     """
 
     name: str
@@ -66,7 +67,6 @@ class OpSpec:
     modules: tuple[type[nn.Module], ...] = ()
     aliases: tuple[str, ...] = ()
     functions: tuple[Callable[..., Any], ...] = ()
-    weight: int | None = None
     weight_axis: int = 0
     activations: int | None = None
 
@@ -85,11 +85,11 @@ def _rows() -> Iterator[OpSpec]:
     yield OpSpec("quant", QUANT, (stubs.QuantStub,))
     yield OpSpec("dequant", DEQUANT, (stubs.DeQuantStub,))
 
-    yield OpSpec("conv1d", GEMM, (nn.Conv1d,), weight=1, activations=1)
-    yield OpSpec("conv2d", GEMM, (nn.Conv2d,), weight=1, activations=1)
-    yield OpSpec("conv3d", GEMM, (nn.Conv3d,), weight=1, activations=1)
-    yield OpSpec("conv_transpose2d", GEMM, (nn.ConvTranspose2d,), weight=1, weight_axis=1, activations=1)
-    yield OpSpec("linear", GEMM, (nn.Linear,), weight=1, activations=1)
+    yield OpSpec("conv1d", GEMM, (nn.Conv1d,), activations=1)
+    yield OpSpec("conv2d", GEMM, (nn.Conv2d,), activations=1)
+    yield OpSpec("conv3d", GEMM, (nn.Conv3d,), activations=1)
+    yield OpSpec("conv_transpose2d", GEMM, (nn.ConvTranspose2d,), weight_axis=1, activations=1)
+    yield OpSpec("linear", GEMM, (nn.Linear,), activations=1)
     for name in ("matmul", "bmm", "mm"):
         yield OpSpec(name, MATMUL)
 
