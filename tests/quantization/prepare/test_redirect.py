@@ -107,3 +107,9 @@ def test_all_spellings_of_a_function_are_one_op() -> None:
     assert function_spec(torch.max, (torch.ones(1), torch.ones(1))).name == "maximum"  # type: ignore[union-attr]
     assert function_spec(torch.cumsum) is None
     assert len(known_functions()) > 300
+
+
+def test_two_operands_by_keyword_are_found_again_when_the_model_runs(around: Around, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: torch.max(x, other=x * 0.5), x)
+    scale = prepared._generated_maximum_0.activation_post_process.scale
+    assert torch.equal((prepared(x) / scale).round() * scale, prepared(x))

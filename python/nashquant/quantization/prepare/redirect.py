@@ -82,7 +82,7 @@ class _Redirect(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        spec = function_spec(func, args)
+        spec = function_spec(func, args, kwargs)
         if spec is not None and spec.redirected:
             scope = self.scopes[-1]
             found = scope.find(spec.name)

@@ -13,7 +13,7 @@ from .assign import Plan, is_activation
 from .graph import Node, Op, Origin
 from .recording import Recording
 from .redirect import Redirection, own_calls, redirections
-from .registry import DEQUANT, EMBEDDING, GEMM, QUANT, RESAMPLE, is_float_functional, qat_class
+from .registry import DEQUANT, EMBEDDING, GEMM, RESAMPLE, is_float_functional, qat_class
 
 __all__ = ["replace_ops"]
 
@@ -29,7 +29,7 @@ def replace_ops(model: nn.Module, plan: Plan, recording: Recording) -> None:
             _fold_batch_norm(model, op)
         if op.kind == DEQUANT:
             model.get_submodule(op.first.path).__class__ = qat.DeQuantStub
-        elif (op.makes_grid and (op.kind != EMBEDDING or plan.is_quantized(op))) or op.kind == QUANT:
+        elif op.makes_grid and (op.kind != EMBEDDING or plan.is_quantized(op)):
             _quantize(model, plan, op)
     for op in plan.graph.ops:  # after all quantizers are there: these borrow one
         if op.kind == RESAMPLE:
@@ -103,8 +103,9 @@ def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
         module.register_module("activation_post_process", _build(output, node.path, module, device))
         if node is op.first and op.kind == GEMM and node.site is None:
             assert node.spec is not None
-            weight = module.get_parameter("weight")
-            quantizer = _build_weight(qconfig.weight, f"{node.path}.weight", module, weight, node.spec.weight_axis)
+            weight, axis = module.get_parameter("weight"), node.spec.weight_axis
+            where = f"{node.path}.weight"
+            quantizer = _build_shaped(qconfig.weight, where, module, tuple(weight.shape), axis, weight.device)
             module.register_module("weight_fake_quant", quantizer)
     for call in op.calls if len(op.chain) == 1 else op.chain:
         if not op.folds(call):
@@ -174,12 +175,6 @@ def _build(
     fake_quant = spec(**channels)
     fake_quant.name = name
     return fake_quant.to(device).train(holder.training)
-
-
-def _build_weight(
-    spec: FakeQuantizeSpec | None, name: str, holder: nn.Module, weight: nn.Parameter, axis: int
-) -> FakeQuantize | None:
-    return _build_shaped(spec, name, holder, tuple(weight.shape), axis, weight.device)
 
 
 def _build_shaped(
