@@ -113,3 +113,11 @@ def test_two_operands_by_keyword_are_found_again_when_the_model_runs(around: Aro
     _, prepared = around(lambda s, x: torch.max(x, other=x * 0.5), x)
     scale = prepared._generated_maximum_0.activation_post_process.scale
     assert torch.equal((prepared(x) / scale).round() * scale, prepared(x))
+
+
+def test_a_quantized_module_can_be_parametrized_afterwards(around: Around) -> None:
+    x = torch.randn(3, 6)
+    _, prepared = around(lambda s, x: s.norm(x), x, norm=nn.LayerNorm(6))
+    expected = prepared(x)
+    nn.utils.parametrize.register_parametrization(prepared.norm, "weight", nn.Identity())
+    assert torch.equal(prepared(x), expected)
