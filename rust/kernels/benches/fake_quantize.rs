@@ -41,12 +41,12 @@ fn rows(c: &mut Criterion, name: &str, mut kernel: impl FnMut(Isa, &[f32], &mut 
 
 fn fake_quantize(c: &mut Criterion) {
     rows(c, "fake_quantize_per_tensor", |isa, x, y| {
-        fake_quantize::per_tensor(isa, &Serial, x, GRID, y).expect("lengths fit");
+        fake_quantize::per_tensor(isa, &Serial, x, GRID, None, y).expect("lengths fit");
     });
     let mut mask = Vec::new();
     rows(c, "fake_quantize_per_tensor_with_mask", |isa, x, y| {
         mask.resize(mask_len(x.len()), 0);
-        fake_quantize::per_tensor_with_mask(isa, &Serial, x, GRID, y, &mut mask).expect("lengths fit");
+        fake_quantize::per_tensor_with_mask(isa, &Serial, x, GRID, None, y, &mut mask).expect("lengths fit");
     });
     rows(c, "fake_quantize_backward", |isa, x, y| {
         mask.resize(mask_len(x.len()), 0b1011_0111);

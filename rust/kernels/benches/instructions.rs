@@ -13,11 +13,14 @@ const N: usize = 1 << 16;
 const CHANNELS: usize = 64;
 const GRID: Grid = Grid { scale: 0.02, zero_point: 0, qmin: -128, qmax: 127 };
 const ROWS: Layout = Layout { outer: 1, channels: CHANNELS, inner: N / CHANNELS };
-const KERNELS: [&str; 8] = [
+const COLUMNS: Layout = Layout { outer: N / CHANNELS, channels: CHANNELS, inner: 1 };
+const KERNELS: [&str; 10] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
     "fake_quantize_per_channel",
+    "fake_quantize_per_channel_with_mask",
+    "fake_quantize_per_channel_with_mask_columns",
     "min_max_per_tensor",
     "min_max_per_channel",
     "mse_search_per_tensor",
@@ -42,12 +45,18 @@ fn run(kernel: &str, calls: usize) {
     let (isa, team) = (Isa::best(), &Serial);
     for _ in 0..calls {
         match kernel {
-            "fake_quantize_per_tensor" => fake_quantize::per_tensor(isa, team, &x, GRID, &mut y),
+            "fake_quantize_per_tensor" => fake_quantize::per_tensor(isa, team, &x, GRID, None, &mut y),
             "fake_quantize_per_tensor_with_mask" => {
-                fake_quantize::per_tensor_with_mask(isa, team, &x, GRID, &mut y, &mut mask)
+                fake_quantize::per_tensor_with_mask(isa, team, &x, GRID, None, &mut y, &mut mask)
             }
             "fake_quantize_backward" => fake_quantize::backward(isa, team, &x, &mask, &mut y),
             "fake_quantize_per_channel" => fake_quantize::per_channel(isa, team, &x, ROWS, grids, &mut y),
+            "fake_quantize_per_channel_with_mask" => {
+                fake_quantize::per_channel_with_mask(isa, team, &x, ROWS, grids, &mut y, &mut mask)
+            }
+            "fake_quantize_per_channel_with_mask_columns" => {
+                fake_quantize::per_channel_with_mask(isa, team, &x, COLUMNS, grids, &mut y, &mut mask)
+            }
             "min_max_per_tensor" => observe::min_max_per_tensor(isa, team, &x).map(|(least, _)| y[0] = least),
             "min_max_per_channel" => observe::min_max_per_channel(isa, team, &x, ROWS, &mut low, &mut high),
             "mse_search_per_tensor" => {

@@ -46,6 +46,13 @@ pub enum Error {
         /// Greatest integer.
         qmax: i32,
     },
+    /// Nothing lies between the bounds that values are clamped to.
+    Bounds {
+        /// Least value.
+        low: f32,
+        /// Greatest value.
+        high: f32,
+    },
     /// A ratio of scales that is no fixed-point number: negative, NaN, or 2^31 and more.
     Factor {
         /// The value.
@@ -95,6 +102,9 @@ impl fmt::Display for Error {
                 f,
                 "qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly"
             ),
+            Self::Bounds { low, high } => {
+                write!(f, "bounds are {low:?} and {high:?}, but the first must be finite and less")
+            }
             Self::Factor { value } => {
                 write!(f, "a factor is {value:?}, but must be at least 0 and less than 2**31")
             }

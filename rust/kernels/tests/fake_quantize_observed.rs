@@ -20,7 +20,7 @@ fn the_first_batch_starts_the_range_and_the_next_ones_move_it() {
         let half = Moving { averaging_constant: 0.5, qmin: -8, qmax: 7 };
         let mut y = [0.0; 3];
         let run = |x: &[f32; 3], range, y: &mut [f32; 3]| {
-            observed_per_tensor(isa, &Serial, x, half, range, y, None).unwrap().unwrap()
+            observed_per_tensor(isa, &Serial, x, None, half, range, y, None).unwrap().unwrap()
         };
         let (range, grid) = run(&[-7.5, 1.5, 3.0], FRESH, &mut y);
         assert_eq!(range, Range { min_val: -7.5, max_val: 3.0 });
@@ -46,7 +46,7 @@ fn a_constant_of_one_follows_the_batch_to_the_bit() {
 fn zeros_get_the_least_scale() {
     let mut y = [1.0; 4];
     let (_, grid) =
-        observed_per_tensor(Isa::best(), &Serial, &[0.0, -0.0, 0.0, 0.0], SLOW, FRESH, &mut y, None)
+        observed_per_tensor(Isa::best(), &Serial, &[0.0, -0.0, 0.0, 0.0], None, SLOW, FRESH, &mut y, None)
             .unwrap()
             .unwrap();
     assert_eq!((grid.scale, y), (2.0_f32.powi(-23), [0.0; 4]));
@@ -57,7 +57,7 @@ fn nan_infinity_and_nothing_are_left_to_the_caller_and_nothing_is_written() {
     for isa in Isa::available() {
         for bad in [&[1.0, f32::NAN][..], &[f32::INFINITY, 1.0], &[1.0, f32::NEG_INFINITY], &[]] {
             let (mut y, mut mask) = (vec![42.0; bad.len()], vec![42; mask_len(bad.len())]);
-            let found = observed_per_tensor(isa, &Serial, bad, SLOW, FRESH, &mut y, Some(&mut mask));
+            let found = observed_per_tensor(isa, &Serial, bad, None, SLOW, FRESH, &mut y, Some(&mut mask));
             assert_eq!(found, Ok(None), "{isa:?} {bad:?}");
             assert!(y.iter().all(|y| *y == 42.0) && mask.iter().all(|bits| *bits == 42));
         }
@@ -69,7 +69,7 @@ fn a_scale_that_overflows_is_an_error_before_anything_is_written() {
     let moving = Moving { averaging_constant: 0.5, qmin: -1, qmax: 1 };
     let mut y = [42.0];
     let range = Range { min_val: f32::MIN, max_val: 0.0 };
-    let error = observed_per_tensor(Isa::best(), &Serial, &[f32::MAX], moving, range, &mut y, None);
+    let error = observed_per_tensor(Isa::best(), &Serial, &[f32::MAX], None, moving, range, &mut y, None);
     // The difference leaves f32, and so does the range.
     assert_eq!(
         error.unwrap_err().to_string(),
@@ -77,7 +77,7 @@ fn a_scale_that_overflows_is_an_error_before_anything_is_written() {
     );
     assert_eq!(y, [42.0]);
     let error =
-        observed_per_tensor(Isa::best(), &Serial, &[1.0], SLOW, FRESH, &mut [42.0], Some(&mut [0; 3]))
+        observed_per_tensor(Isa::best(), &Serial, &[1.0], None, SLOW, FRESH, &mut [42.0], Some(&mut [0; 3]))
             .unwrap_err();
     assert_eq!(error.to_string(), "mask has 3 elements, but 64 are needed");
 }
@@ -91,14 +91,14 @@ fn equals_the_steps<T: Element>(x: &[T], team: &dyn Team, isa: Isa) {
     let scale = f32::max(min_val.abs(), max_val.abs()) / 127.5;
     let (mut expected, mut expected_mask) = (vec![T::ZERO; x.len()], vec![0; mask_len(x.len())]);
     let grid = Grid { scale, zero_point: 0, qmin: -128, qmax: 127 };
-    per_tensor_with_mask(isa, &Serial, x, grid, &mut expected, &mut expected_mask).unwrap();
+    per_tensor_with_mask(isa, &Serial, x, grid, None, &mut expected, &mut expected_mask).unwrap();
 
     let (mut y, mut mask) = (vec![T::ZERO; x.len()], vec![0xff; mask_len(x.len())]);
-    let found = observed_per_tensor(isa, team, x, SLOW, range, &mut y, Some(&mut mask)).unwrap();
+    let found = observed_per_tensor(isa, team, x, None, SLOW, range, &mut y, Some(&mut mask)).unwrap();
     assert_eq!(found, Some((Range { min_val, max_val }, grid)), "{isa:?}");
     assert!(y == expected && mask == expected_mask, "{isa:?} {}", x.len());
     y.fill(T::ZERO);
-    assert_eq!(observed_per_tensor(isa, team, x, SLOW, range, &mut y, None).unwrap(), found);
+    assert_eq!(observed_per_tensor(isa, team, x, None, SLOW, range, &mut y, None).unwrap(), found);
     assert!(y == expected, "{isa:?} {} without mask", x.len());
 }
 

@@ -9,7 +9,7 @@ use nashquant_kernels::{
     parallel::{Serial, Team},
 };
 
-const LAYOUTS: [(usize, usize, usize); 14] = [
+const LAYOUTS: [(usize, usize, usize); 17] = [
     (1, 1, 0),
     (0, 3, 4),
     (1, 1, 1),
@@ -21,6 +21,9 @@ const LAYOUTS: [(usize, usize, usize); 14] = [
     (9, 6, 31),
     (1, 4, 9),
     (3, 5, 32),
+    (4, 8, 48),
+    (1, 7, 576),
+    (40, 33, 1),
     (2, 3, 513),
     (2, 2, 40_000),
     (40_000, 2, 1),

@@ -2,7 +2,7 @@
 
 use nashquant_kernels::{
     Isa, Layout,
-    fake_quantize::{self as kernels, ChannelGrid, Grid, Moving, Range},
+    fake_quantize::{self as kernels, Bounds, ChannelGrid, Grid, Moving, Range},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
@@ -62,8 +62,13 @@ impl Mask {
     }
 }
 
+fn bounds_of(bounds: Option<(f32, f32)>) -> Option<Bounds> {
+    bounds.map(|(low, high)| Bounds { low, high })
+}
+
 #[pyfunction]
-#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax))]
+#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax, bounds=None))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_per_tensor(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
@@ -72,6 +77,7 @@ pub(crate) fn fake_quantize_per_tensor(
     zero_point: i32,
     qmin: i32,
     qmax: i32,
+    bounds: Option<(f32, f32)>,
 ) -> PyResult<()> {
     let (x, y, grid) =
         (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
@@ -79,12 +85,13 @@ pub(crate) fn fake_quantize_per_tensor(
     let mut memory = Memory::default();
     by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
-        py.detach(|| kernels::per_tensor(Isa::best(), &TorchTeam, x, grid, y)).map_err(value_error)
+        py.detach(|| kernels::per_tensor(Isa::best(), &TorchTeam, x, grid, bounds_of(bounds), y)).map_err(value_error)
     })
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax))]
+#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax, bounds=None))]
+#[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_per_tensor_with_mask(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
@@ -93,6 +100,7 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
     zero_point: i32,
     qmin: i32,
     qmax: i32,
+    bounds: Option<(f32, f32)>,
 ) -> PyResult<Mask> {
     let (x, y, grid) =
         (View::of("x", x)?, View::of("y", y)?, Grid { scale: scale as f32, zero_point, qmin, qmax });
@@ -100,13 +108,13 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
     let (mut memory, mut mask) = (Memory::default(), Mask::of(&x));
     by_dtype!(x, T => {
         let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
-        py.detach(|| kernels::per_tensor_with_mask(Isa::best(), &TorchTeam, x, grid, y, bits)).map_err(value_error)
+        py.detach(|| kernels::per_tensor_with_mask(Isa::best(), &TorchTeam, x, grid, bounds_of(bounds), y, bits)).map_err(value_error)
     })?;
     Ok(mask)
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax))]
+#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax, bounds=None))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_observed_per_tensor(
     py: Python<'_>,
@@ -118,16 +126,17 @@ pub(crate) fn fake_quantize_observed_per_tensor(
     averaging_constant: f64,
     qmin: i32,
     qmax: i32,
+    bounds: Option<(f32, f32)>,
 ) -> PyResult<bool> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
     let (min_val, max_val, scale) =
         (View::of("min_val", min_val)?, View::of("max_val", max_val)?, View::of("scale", scale)?);
     let moving = Moving { averaging_constant: averaging_constant as f32, qmin, qmax };
-    observed(py, &x, &y, [&min_val, &max_val, &scale], moving, None)
+    observed(py, &x, &y, [&min_val, &max_val, &scale], bounds_of(bounds), moving, None)
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax))]
+#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax, bounds=None))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_observed_per_tensor_with_mask(
     py: Python<'_>,
@@ -139,13 +148,15 @@ pub(crate) fn fake_quantize_observed_per_tensor_with_mask(
     averaging_constant: f64,
     qmin: i32,
     qmax: i32,
+    bounds: Option<(f32, f32)>,
 ) -> PyResult<Option<Mask>> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
     let (min_val, max_val, scale) =
         (View::of("min_val", min_val)?, View::of("max_val", max_val)?, View::of("scale", scale)?);
     let moving = Moving { averaging_constant: averaging_constant as f32, qmin, qmax };
     let mut mask = Mask::of(&x);
-    let written = observed(py, &x, &y, [&min_val, &max_val, &scale], moving, Some(&mut mask.bits))?;
+    let written =
+        observed(py, &x, &y, [&min_val, &max_val, &scale], bounds_of(bounds), moving, Some(&mut mask.bits))?;
     Ok(written.then_some(mask))
 }
 
@@ -155,6 +166,7 @@ fn observed<'a>(
     x: &View<'a>,
     y: &View<'a>,
     state: [&View<'a>; 3],
+    bounds: Option<Bounds>,
     moving: Moving,
     bits: Option<&mut [u8]>,
 ) -> PyResult<bool> {
@@ -173,7 +185,7 @@ fn observed<'a>(
     let range = Range { min_val: *min_val, max_val: *max_val };
     let after = by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(x)?, memory.write::<T>(y)?);
-        py.detach(|| kernels::observed_per_tensor(Isa::best(), &TorchTeam, x, moving, range, y, bits))
+        py.detach(|| kernels::observed_per_tensor(Isa::best(), &TorchTeam, x, bounds, moving, range, y, bits))
             .map_err(value_error)
     })?;
     if let Some((range, grid)) = after {

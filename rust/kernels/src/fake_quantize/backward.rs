@@ -1,6 +1,6 @@
 //! The straight-through gradient.
 
-use super::mask::{BYTES, LANES, PACK, mask_len, words};
+use super::mask::{self, BYTES, LANES, PACK, mask_len};
 use crate::{
     Element, Error, Isa, Wide,
     error::check_len,
@@ -34,11 +34,24 @@ pub fn backward<T: Element>(
 #[inline(always)]
 fn block<T: Element>(grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
     for ((grad_y, mask), grad_x) in grad_y.chunks(PACK).zip(mask.chunks(BYTES)).zip(grad_x.chunks_mut(PACK)) {
-        let words = words(mask);
-        for (row, (grad_y, grad_x)) in grad_y.chunks(LANES).zip(grad_x.chunks_mut(LANES)).enumerate() {
-            for ((grad_y, word), grad_x) in grad_y.iter().zip(&words).zip(grad_x) {
-                *grad_x = T::narrow(grad_y.widen() * T::Wide::from_f32((word >> row & 1) as i32 as f32));
+        let mut words = mask::read(mask);
+        let (grad_y_rows, grad_y_rest) = grad_y.as_chunks::<LANES>();
+        let (grad_x_rows, grad_x_rest) = grad_x.as_chunks_mut::<LANES>();
+        for (grad_y, grad_x) in grad_y_rows.iter().zip(grad_x_rows) {
+            for lane in 0..LANES {
+                grad_x[lane] = through(grad_y[lane], words[lane]);
+                words[lane] <<= 1;
             }
         }
+        for ((grad_y, word), grad_x) in grad_y_rest.iter().zip(words).zip(grad_x_rest) {
+            *grad_x = through(*grad_y, word);
+        }
     }
+}
+
+/// `grad_y` times the highest bit of `word`.
+#[inline(always)]
+fn through<T: Element>(grad_y: T, word: u32) -> T {
+    let everywhere = (word as i32 >> 31) as u32; // a factor of 0.0 or 1.0 without a conversion
+    T::narrow(grad_y.widen() * T::Wide::from_f32(f32::from_bits(everywhere & 1.0_f32.to_bits())))
 }

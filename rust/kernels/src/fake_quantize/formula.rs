@@ -1,6 +1,9 @@
 //! The arithmetic itself, written once; `per_isa!` compiles it for every instruction set.
 
-use super::grid::Steps;
+use super::{
+    grid::{Bound, Steps},
+    mask::LANES,
+};
 use crate::{Element, Wide};
 
 /// The last product. torch rounds it to f32 per tensor, but not per channel: only f64 tells them apart.
@@ -43,36 +46,62 @@ pub(crate) fn round<W: Wide>(value: W) -> W {
 
 /// One value. The ends are whole steps, so clamping first changes nothing and keeps `round` in its range.
 #[inline(always)]
-pub(super) fn value<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> T {
-    P::product(round(clamp(x.widen() * grid.inv_scale, grid.low, grid.high)), grid.scale)
+pub(super) fn value<T: Element, P: Product, B: Bound<T::Wide>>(x: T, grid: Steps<T::Wide, B>) -> T {
+    let (x, _) = grid.bound.bound(x.widen());
+    P::product(round(clamp(x * grid.inv_scale, grid.low, grid.high)), grid.scale)
 }
 
-/// One value, and 1 if it was inside the grid. One step of margin on both ends tells in from out.
+/// One value, and 1 if it was inside the grid and the bounds. One step of margin on both ends tells in from out.
 #[inline(always)]
-pub(super) fn value_and_inside<T: Element, P: Product>(x: T, grid: Steps<T::Wide>) -> (T, u32) {
+pub(super) fn value_and_inside<T: Element, P: Product, B: Bound<T::Wide>>(
+    x: T,
+    grid: Steps<T::Wide, B>,
+) -> (T, u32) {
     let margin = T::Wide::ONE;
-    let steps = round(clamp(x.widen() * grid.inv_scale, grid.low - margin, grid.high + margin));
+    let (x, within) = grid.bound.bound(x.widen());
+    let steps = round(clamp(x * grid.inv_scale, grid.low - margin, grid.high + margin));
     let clamped = clamp(steps, grid.low, grid.high);
-    (P::product(clamped, grid.scale), u32::from(clamped == steps))
+    (P::product(clamped, grid.scale), u32::from(within & (clamped == steps)))
 }
 
 /// All of `x` on one grid.
 #[inline(always)]
-pub(super) fn slice<T: Element, P: Product>(x: &[T], grid: Steps<T::Wide>, y: &mut [T]) {
+pub(super) fn slice<T: Element, P: Product, B: Bound<T::Wide>>(
+    x: &[T],
+    grid: Steps<T::Wide, B>,
+    y: &mut [T],
+) {
     for (x, y) in x.iter().zip(y) {
-        *y = value::<T, P>(*x, grid);
+        *y = value::<T, P, B>(*x, grid);
     }
 }
 
 /// As [`slice`], and what was inside.
 #[inline(always)]
-pub(super) fn slice_and_inside<T: Element, P: Product>(
+pub(super) fn slice_and_inside<T: Element, P: Product, B: Bound<T::Wide>>(
     x: &[T],
-    grid: Steps<T::Wide>,
+    grid: Steps<T::Wide, B>,
     y: &mut [T],
     inside: &mut [u32],
 ) {
     for ((x, y), inside) in x.iter().zip(y).zip(inside) {
-        (*y, *inside) = value_and_inside::<T, P>(*x, grid);
+        (*y, *inside) = value_and_inside::<T, P, B>(*x, grid);
+    }
+}
+
+/// One row of a mask, each lane on its own grid; what was inside is pushed into the lane's word.
+///
+/// Of fixed length, and with the words handed on from row to row, so that they stay in registers.
+#[inline(always)]
+pub(super) fn row<T: Element, P: Product, B: Bound<T::Wide>>(
+    x: &[T; LANES],
+    grid: impl Fn(usize) -> Steps<T::Wide, B>,
+    y: &mut [T; LANES],
+    words: &mut [u32; LANES],
+) {
+    for lane in 0..LANES {
+        let inside;
+        (y[lane], inside) = value_and_inside::<T, P, B>(x[lane], grid(lane));
+        words[lane] = words[lane] << 1 | inside;
     }
 }

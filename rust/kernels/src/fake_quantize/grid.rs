@@ -28,13 +28,57 @@ pub struct ChannelGrid<'a> {
     pub qmax: i32,
 }
 
+/// What values are clamped to before they are quantized: 0 to infinity is a ReLU, 0 to 6 a ReLU6.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    /// Least value.
+    pub low: f32,
+    /// Greatest value.
+    pub high: f32,
+}
+
 /// A checked grid in the type that arithmetic runs in; `low` and `high` count from the zero point.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Steps<W> {
+pub(super) struct Steps<W, B = Unbounded> {
     pub inv_scale: W,
     pub low: W,
     pub high: W,
     pub scale: f32,
+    pub bound: B,
+}
+
+/// What happens to a value before it is quantized.
+pub(super) trait Bound<W>: Copy + Send + Sync {
+    /// The value, and whether its gradient passes.
+    fn bound(self, x: W) -> (W, bool);
+}
+
+/// Nothing happens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unbounded;
+
+impl<W> Bound<W> for Unbounded {
+    #[inline(always)]
+    fn bound(self, x: W) -> (W, bool) {
+        (x, true)
+    }
+}
+
+/// [`Bounds`] in the type that arithmetic runs in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Within<W> {
+    low: W,
+    high: W,
+}
+
+impl<W: Wide> Bound<W> for Within<W> {
+    #[inline(always)]
+    fn bound(self, x: W) -> (W, bool) {
+        // Selects that keep NaN: the grid has a place for it.
+        let y = if self.low > x { self.low } else { x };
+        let y = if self.high < y { self.high } else { y };
+        (y, (x > self.low) & (x < self.high))
+    }
 }
 
 impl Grid {
@@ -54,7 +98,28 @@ impl Grid {
             return Err(Error::Scale { channel, scale });
         }
         let (low, high) = ((qmin - zero_point) as f32, (qmax - zero_point) as f32);
-        Ok(Steps { inv_scale: W::from_f32(inv_scale), low: W::from_f32(low), high: W::from_f32(high), scale })
+        Ok(Steps {
+            inv_scale: W::from_f32(inv_scale),
+            low: W::from_f32(low),
+            high: W::from_f32(high),
+            scale,
+            bound: Unbounded,
+        })
+    }
+}
+
+impl<W: Wide> Steps<W> {
+    /// The same grid, for values that are clamped to `bounds` first.
+    ///
+    /// # Errors
+    /// [`Error::Bounds`] unless `low` is finite and less than `high`.
+    pub(super) fn within(self, bounds: Bounds) -> Result<Steps<W, Within<W>>, Error> {
+        let Self { inv_scale, low, high, scale, .. } = self;
+        if !(bounds.low.is_finite() && bounds.low < bounds.high) {
+            return Err(Error::Bounds { low: bounds.low, high: bounds.high });
+        }
+        let bound = Within { low: W::from_f32(bounds.low), high: W::from_f32(bounds.high) };
+        Ok(Steps { inv_scale, low, high, scale, bound })
     }
 }
 

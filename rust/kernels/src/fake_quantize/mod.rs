@@ -8,6 +8,9 @@
 //!     y = clamp(steps, low, high) * scale  # NaN goes to low
 //! ```
 //!
+//! A ReLU in front is one step more in the same pass: `x = clamp(x, bounds)` first, and inside is also strictly between
+//! the bounds.
+//!
 //! On the way back, gradients pass where nothing was clamped: `grad_x = grad_y * inside`.
 
 mod backward;
@@ -21,7 +24,7 @@ mod per_channel;
 mod per_tensor;
 
 pub use backward::backward;
-pub use grid::{ChannelGrid, Grid};
+pub use grid::{Bounds, ChannelGrid, Grid};
 pub use learnable::learnable_backward;
 pub use mask::{mask_len, unpack};
 pub use observed::{Moving, Range, observed_per_tensor};

@@ -8,17 +8,15 @@
 //! ```
 
 use super::{
-    formula::{self, InSingle},
-    grid::{Grid, Steps},
+    grid::{Bound, Bounds, Grid, Steps},
     mask::mask_len,
-    per_tensor::block,
+    per_tensor::{on_grid, on_grid_with_mask},
 };
 use crate::{
     Element, Error, Isa,
     error::check_len,
-    isa::per_isa,
     observe::min_max_per_tensor,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team},
 };
 
 /// The least scale a range gives: f32 epsilon.
@@ -66,18 +64,20 @@ impl Moving {
     }
 }
 
-/// Writes the fake-quantized `x` to `y`, on the grid of `range` after it has moved; gives both. `mask`, if wanted, is
-/// that of [`super::per_tensor_with_mask`].
+/// Writes the fake-quantized `x` to `y`, on the grid of `range` after it has moved; gives both. `x` is clamped to
+/// `bounds` before anything else, if there are any. `mask`, if wanted, is that of [`super::per_tensor_with_mask`].
 ///
-/// `None`, and nothing is written, if `x` is empty or has a NaN or an infinity. Bit-identical on every [`Isa`] and
+/// `None`, and nothing is written, if the clamped `x` is empty or has a NaN or an infinity. Bit-identical on every [`Isa`] and
 /// [`Team`].
 ///
 /// # Errors
 /// As [`super::per_tensor_with_mask`]; nothing is written.
+#[allow(clippy::too_many_arguments, reason = "two inputs, two outputs, and what is between")]
 pub fn observed_per_tensor<T: Element>(
     isa: Isa,
     team: &dyn Team,
     x: &[T],
+    bounds: Option<Bounds>,
     moving: Moving,
     range: Range,
     y: &mut [T],
@@ -90,22 +90,46 @@ pub fn observed_per_tensor<T: Element>(
     if x.is_empty() {
         return Ok(None);
     }
+    let steps_of = |grid: Grid| grid.steps::<T::Wide>(None);
     let (low, high) = min_max_per_tensor(isa, team, x)?;
-    if !(low.is_finite() && high.is_finite()) {
-        return Ok(None);
-    }
-    let range = moving.moved(range, low, high);
-    let grid = moving.grid(range);
-    let steps: Steps<T::Wide> = grid.steps(None)?;
+    let Some(bounds) = bounds else {
+        let Some((range, grid)) = moved(moving, range, low, high) else { return Ok(None) };
+        write(isa, team, x, steps_of(grid)?, y, mask);
+        return Ok(Some((range, grid)));
+    };
+    // Clamping keeps the order of values, so the ends of what is clamped are the clamped ends.
+    let clamped = |end: f32| {
+        if bounds.low > end {
+            bounds.low
+        } else if bounds.high < end {
+            bounds.high
+        } else {
+            end
+        }
+    };
+    let Some((range, grid)) = moved(moving, range, clamped(low), clamped(high)) else { return Ok(None) };
+    write(isa, team, x, steps_of(grid)?.within(bounds)?, y, mask);
+    Ok(Some((range, grid)))
+}
+
+/// The range after it has moved, and its grid; `None` for a batch that no range covers.
+fn moved(moving: Moving, range: Range, low: f32, high: f32) -> Option<(Range, Grid)> {
+    let range = (low.is_finite() && high.is_finite()).then(|| moving.moved(range, low, high))?;
+    Some((range, moving.grid(range)))
+}
+
+/// The last block first: it is still in the cache.
+fn write<T: Element, B: Bound<T::Wide>>(
+    isa: Isa,
+    team: &dyn Team,
+    x: &[T],
+    grid: Steps<T::Wide, B>,
+    y: &mut [T],
+    mask: Option<&mut [u8]>,
+) {
     let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
     match mask {
-        Some(mask) => share(team, blocks.zip(mask.chunks_mut(mask_len(BLOCK))).rev(), |((x, y), mask)| {
-            per_isa!(isa, block::<T>, [T: Element],
-                (x: &[T], steps: Steps<T::Wide>, y: &mut [T], mask: &mut [u8]) -> ());
-        }),
-        None => share(team, blocks.rev(), |(x, y)| {
-            per_isa!(isa, formula::slice::<T, InSingle>, [T: Element], (x: &[T], steps: Steps<T::Wide>, y: &mut [T]) -> ());
-        }),
+        Some(mask) => on_grid_with_mask(isa, team, blocks.zip(mask.chunks_mut(mask_len(BLOCK))).rev(), grid),
+        None => on_grid(isa, team, blocks.rev(), grid),
     }
-    Ok(Some((range, grid)))
 }

@@ -8,8 +8,8 @@
 
 use super::{
     formula::{self, InWide},
-    grid::{ChannelGrid, Steps},
-    mask::{BYTES, PACK, mask_len, pack},
+    grid::{ChannelGrid, Steps, Unbounded},
+    mask::{self, BYTES, LANES, PACK, mask_len, pack},
 };
 use crate::{
     Element, Error, Isa, Layout,
@@ -129,28 +129,45 @@ impl<'a, W: Copy> Runs<'a, W> {
 fn runs_block<T: Element>(mut x: &[T], mut runs: Runs<'_, T::Wide>, mut y: &mut [T]) {
     while !x.is_empty() {
         let (n, grid) = runs.next(x.len());
-        formula::slice::<T, InWide>(&x[..n], grid, &mut y[..n]);
+        formula::slice::<T, InWide, Unbounded>(&x[..n], grid, &mut y[..n]);
         (x, y) = (&x[n..], &mut y[n..]);
     }
 }
 
 #[inline(always)]
 fn runs_block_with_mask<T: Element>(x: &[T], mut runs: Runs<'_, T::Wide>, y: &mut [T], mask: &mut [u8]) {
+    // Blocks start at whole rows: where runs hold whole rows, no row has two grids.
+    let whole_rows = runs.inner.is_multiple_of(LANES);
     let mut inside = [0; PACK];
     for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
+        if whole_rows && x.len() == PACK {
+            let (mut words, mut x, mut y) = ([0; LANES], x.as_chunks().0, y.as_chunks_mut().0);
+            while !x.is_empty() {
+                let (n, grid) = runs.next(x.len() * LANES);
+                let (x_now, y_now);
+                ((x_now, x), (y_now, y)) = (x.split_at(n / LANES), y.split_at_mut(n / LANES));
+                for (x, y) in x_now.iter().zip(y_now) {
+                    formula::row::<T, InWide, Unbounded>(x, |_| grid, y, &mut words);
+                }
+            }
+            mask::write(words, mask);
+            continue;
+        }
         inside[x.len()..].fill(0);
         let mut left = inside.as_mut_slice();
         while !x.is_empty() {
             let (n, grid) = runs.next(x.len());
-            formula::slice_and_inside::<T, InWide>(&x[..n], grid, &mut y[..n], &mut left[..n]);
+            formula::slice_and_inside::<T, InWide, Unbounded>(&x[..n], grid, &mut y[..n], &mut left[..n]);
             (x, y, left) = (&x[n..], &mut y[n..], &mut left[n..]);
         }
         pack(&inside, mask);
     }
 }
 
-/// A grid for each element of one period of flat memory, so that a loop can take whole vectors across channels.
+/// A grid for each element of one period of flat memory, so that a loop can take whole rows across channels.
 struct Columns<W> {
+    period: usize,
+    // Each goes on for one row behind the period, so that a row can start anywhere in it.
     inv_scale: Vec<W>,
     low: Vec<W>,
     high: Vec<W>,
@@ -164,61 +181,55 @@ impl<W: Copy> Columns<W> {
         if !short || n == 0 {
             return None;
         }
-        // Few channels are repeated, so that pieces are never short.
-        let repeats = PACK.div_ceil(grids.len() * layout.inner).min(layout.outer);
-        let each =
-            (0..repeats).flat_map(|_| grids.iter().flat_map(|grid| std::iter::repeat_n(grid, layout.inner)));
+        let period = (grids.len() * layout.inner) * LANES.div_ceil(grids.len() * layout.inner);
+        let each = (0..period + LANES).map(|i| &grids[i / layout.inner % grids.len()]);
         Some(Self {
+            period,
             inv_scale: each.clone().map(|grid| grid.inv_scale).collect(),
             low: each.clone().map(|grid| grid.low).collect(),
             high: each.clone().map(|grid| grid.high).collect(),
             scale: each.map(|grid| grid.scale).collect(),
         })
     }
-}
 
-/// A stretch of [`Columns`], all of one length.
-#[derive(Clone, Copy)]
-struct Stretch<'a, W> {
-    inv_scale: &'a [W],
-    low: &'a [W],
-    high: &'a [W],
-    scale: &'a [f32],
-}
-
-impl<W: Copy> Columns<W> {
-    /// The next at most `n` columns; moves `at` behind them, and back to 0 at the end of the period.
+    /// The grids of the row that starts at `at`, which moves to the next.
     #[inline(always)]
-    fn next(&self, at: &mut usize, n: usize) -> Stretch<'_, W> {
-        let (first, end) = (*at, self.scale.len().min(*at + n));
-        *at = if end == self.scale.len() { 0 } else { end };
-        Stretch {
-            inv_scale: &self.inv_scale[first..end],
-            low: &self.low[first..end],
-            high: &self.high[first..end],
-            scale: &self.scale[first..end],
+    fn next(&self, at: &mut usize) -> impl Fn(usize) -> Steps<W> {
+        let (inv_scale, low) = (lanes(&self.inv_scale, *at), lanes(&self.low, *at));
+        let (high, scale) = (lanes(&self.high, *at), lanes(&self.scale, *at));
+        *at += LANES;
+        if *at >= self.period {
+            *at -= self.period;
+        }
+        move |lane| Steps {
+            inv_scale: inv_scale[lane],
+            low: low[lane],
+            high: high[lane],
+            scale: scale[lane],
+            bound: Unbounded,
         }
     }
 }
 
-impl<W: Copy> Stretch<'_, W> {
-    #[inline(always)]
-    fn grid(self, i: usize) -> Steps<W> {
-        Steps { inv_scale: self.inv_scale[i], low: self.low[i], high: self.high[i], scale: self.scale[i] }
-    }
+/// Of a fixed length, so that a loop over them needs no checks.
+#[inline(always)]
+fn lanes<W>(columns: &[W], at: usize) -> &[W; LANES] {
+    columns[at..].first_chunk().expect("a row fits behind every column of the period")
 }
 
 #[inline(always)]
-fn columns_block<T: Element>(mut x: &[T], columns: &Columns<T::Wide>, first: usize, mut y: &mut [T]) {
-    let mut at = first % columns.scale.len();
-    while !x.is_empty() {
-        let stretch = columns.next(&mut at, x.len());
-        let n = stretch.scale.len();
-        let (x_now, y_now) = (&x[..n], &mut y[..n]);
-        for i in 0..n {
-            y_now[i] = formula::value::<T, InWide>(x_now[i], stretch.grid(i));
+fn columns_block<T: Element>(x: &[T], columns: &Columns<T::Wide>, first: usize, y: &mut [T]) {
+    let mut at = first % columns.period;
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks_mut::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        let grid = columns.next(&mut at);
+        for lane in 0..LANES {
+            y[lane] = formula::value::<T, InWide, Unbounded>(x[lane], grid(lane));
         }
-        (x, y) = (&x[n..], &mut y[n..]);
+    }
+    let grid = columns.next(&mut at);
+    for (lane, (x, y)) in x_rest.iter().zip(y_rest).enumerate() {
+        *y = formula::value::<T, InWide, Unbounded>(*x, grid(lane));
     }
 }
 
@@ -230,19 +241,22 @@ fn columns_block_with_mask<T: Element>(
     y: &mut [T],
     mask: &mut [u8],
 ) {
-    let mut at = first % columns.scale.len();
-    let mut inside = [0; PACK];
-    for ((mut x, mut y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
-        inside[x.len()..].fill(0);
-        let mut left = inside.as_mut_slice();
-        while !x.is_empty() {
-            let stretch = columns.next(&mut at, x.len());
-            let n = stretch.scale.len();
-            let (x_now, y_now, inside_now) = (&x[..n], &mut y[..n], &mut left[..n]);
-            for i in 0..n {
-                (y_now[i], inside_now[i]) = formula::value_and_inside::<T, InWide>(x_now[i], stretch.grid(i));
+    let mut at = first % columns.period;
+    for ((x, y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
+        if x.len() == PACK {
+            let mut words = [0; LANES];
+            for (x, y) in x.as_chunks().0.iter().zip(y.as_chunks_mut().0) {
+                formula::row::<T, InWide, Unbounded>(x, columns.next(&mut at), y, &mut words);
             }
-            (x, y, left) = (&x[n..], &mut y[n..], &mut left[n..]);
+            mask::write(words, mask);
+            continue;
+        }
+        let mut inside = [0; PACK];
+        for ((x, y), inside) in x.chunks(LANES).zip(y.chunks_mut(LANES)).zip(inside.chunks_mut(LANES)) {
+            let grid = columns.next(&mut at);
+            for (lane, (x, y)) in x.iter().zip(y).enumerate() {
+                (*y, inside[lane]) = formula::value_and_inside::<T, InWide, Unbounded>(*x, grid(lane));
+            }
         }
         pack(&inside, mask);
     }

@@ -2,8 +2,8 @@
 
 use super::{
     formula::{self, InSingle},
-    grid::{Grid, Steps},
-    mask::{BYTES, PACK, mask_len, pack},
+    grid::{Bound, Bounds, Grid, Steps},
+    mask::{self, BYTES, LANES, PACK, mask_len, pack},
 };
 use crate::{
     Element, Error, Isa,
@@ -12,29 +12,32 @@ use crate::{
     parallel::{BLOCK, Team, share},
 };
 
-/// Writes the fake-quantized `x` to `y`.
+/// Writes the fake-quantized `x` to `y`; `x` clamped to `bounds` first, if there are any.
 ///
 /// Bit-identical on every [`Isa`] and [`Team`]. NaN goes to `qmin`'s value, infinities to their own end; never -0.0.
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] if `x` and `y` differ in length; what is wrong with `grid`.
+/// [`Error::LengthMismatch`] if `x` and `y` differ in length; what is wrong with `grid` or `bounds`.
 pub fn per_tensor<T: Element>(
     isa: Isa,
     team: &dyn Team,
     x: &[T],
     grid: Grid,
+    bounds: Option<Bounds>,
     y: &mut [T],
 ) -> Result<(), Error> {
     check_len("y", y.len(), x.len())?;
     let grid: Steps<T::Wide> = grid.steps(None)?;
-    share(team, x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)), |(x, y)| {
-        per_isa!(isa, formula::slice::<T, InSingle>, [T: Element], (x: &[T], grid: Steps<T::Wide>, y: &mut [T]) -> ());
-    });
+    let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK));
+    match bounds {
+        None => on_grid(isa, team, blocks, grid),
+        Some(bounds) => on_grid(isa, team, blocks, grid.within(bounds)?),
+    }
     Ok(())
 }
 
-/// As [`per_tensor`], and writes one bit for each element to `mask`: 1 if it was inside the grid before clamping.
-/// The bits behind the last element are 0.
+/// As [`per_tensor`], and writes one bit for each element to `mask`: 1 if it was inside the grid before clamping, and
+/// strictly between the bounds. The bits behind the last element are 0.
 ///
 /// # Errors
 /// As [`per_tensor`]; [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.
@@ -43,6 +46,7 @@ pub fn per_tensor_with_mask<T: Element>(
     team: &dyn Team,
     x: &[T],
     grid: Grid,
+    bounds: Option<Bounds>,
     y: &mut [T],
     mask: &mut [u8],
 ) -> Result<(), Error> {
@@ -50,21 +54,53 @@ pub fn per_tensor_with_mask<T: Element>(
     check_len("mask", mask.len(), mask_len(x.len()))?;
     let grid: Steps<T::Wide> = grid.steps(None)?;
     let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(mask_len(BLOCK)));
-    share(team, blocks, |((x, y), mask)| {
-        per_isa!(isa, block::<T>, [T: Element],
-            (x: &[T], grid: Steps<T::Wide>, y: &mut [T], mask: &mut [u8]) -> ());
-    });
+    match bounds {
+        None => on_grid_with_mask(isa, team, blocks, grid),
+        Some(bounds) => on_grid_with_mask(isa, team, blocks, grid.within(bounds)?),
+    }
     Ok(())
 }
 
+/// All blocks on one grid, in any order.
+pub(super) fn on_grid<'a, T: Element, B: Bound<T::Wide>>(
+    isa: Isa,
+    team: &dyn Team,
+    blocks: impl ExactSizeIterator<Item = (&'a [T], &'a mut [T])>,
+    grid: Steps<T::Wide, B>,
+) {
+    share(team, blocks, |(x, y)| {
+        per_isa!(isa, formula::slice::<T, InSingle, B>, [T: Element, B: Bound<T::Wide>],
+            (x: &[T], grid: Steps<T::Wide, B>, y: &mut [T]) -> ());
+    });
+}
+
+/// As [`on_grid`], with the bits of each block.
+pub(super) fn on_grid_with_mask<'a, T: Element, B: Bound<T::Wide>>(
+    isa: Isa,
+    team: &dyn Team,
+    blocks: impl ExactSizeIterator<Item = ((&'a [T], &'a mut [T]), &'a mut [u8])>,
+    grid: Steps<T::Wide, B>,
+) {
+    share(team, blocks, |((x, y), mask)| {
+        per_isa!(isa, block::<T, B>, [T: Element, B: Bound<T::Wide>],
+            (x: &[T], grid: Steps<T::Wide, B>, y: &mut [T], mask: &mut [u8]) -> ());
+    });
+}
+
 #[inline(always)]
-pub(super) fn block<T: Element>(x: &[T], grid: Steps<T::Wide>, y: &mut [T], mask: &mut [u8]) {
-    let mut inside = [0; PACK];
-    for ((x, y), mask) in x.chunks(PACK).zip(y.chunks_mut(PACK)).zip(mask.chunks_mut(BYTES)) {
-        if x.len() < PACK {
-            inside[x.len()..].fill(0);
+fn block<T: Element, B: Bound<T::Wide>>(x: &[T], grid: Steps<T::Wide, B>, y: &mut [T], mask: &mut [u8]) {
+    let ((packs, x_rest), (y_packs, y_rest)) = (x.as_chunks::<PACK>(), y.as_chunks_mut::<PACK>());
+    let (whole, mask_rest) = mask.split_at_mut(packs.len() * BYTES);
+    for ((x, y), mask) in packs.iter().zip(y_packs).zip(whole.chunks_exact_mut(BYTES)) {
+        let mut words = [0; LANES];
+        for (x, y) in x.as_chunks().0.iter().zip(y.as_chunks_mut().0) {
+            formula::row::<T, InSingle, B>(x, |_| grid, y, &mut words);
         }
-        formula::slice_and_inside::<T, InSingle>(x, grid, y, &mut inside);
-        pack(&inside, mask);
+        mask::write(words, mask);
+    }
+    if !x_rest.is_empty() {
+        let mut inside = [0; PACK];
+        formula::slice_and_inside::<T, InSingle, B>(x_rest, grid, y_rest, &mut inside);
+        pack(&inside, mask_rest);
     }
 }

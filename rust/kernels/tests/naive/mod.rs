@@ -97,10 +97,10 @@ pub fn learnable_backward(
     (grad_x, of_scale, of_zero_point)
 }
 
-/// Where the bit of an element is: byte, and which of it. Columns of 16 elements, 32 of them in a row.
+/// Where the bit of an element is: byte, and which of it. 32 rows of 16 elements, the first row in the highest bits.
 fn place(i: usize) -> (usize, usize) {
-    let (block, row, lane) = (i / 512, i % 512 / 16, i % 16);
-    (block * 64 + lane * 4 + row / 8, row % 8)
+    let (block, bit, lane) = (i / 512, 31 - i % 512 / 16, i % 16);
+    (block * 64 + lane * 4 + bit / 8, bit % 8)
 }
 
 /// Bits as bools.
