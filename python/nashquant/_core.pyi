@@ -53,11 +53,27 @@ class Mask:
 def is_dense(x: Tensor) -> bool:
     """Do the elements of `x` fill their memory without gap or overlap, in whatever order of axes?"""
 
-def fake_quantize_per_tensor(x: Tensor, y: Tensor, *, scale: float, zero_point: int, qmin: int, qmax: int) -> None:
-    """Writes fake-quantized `x` to `y`."""
+def fake_quantize_per_tensor(
+    x: Tensor,
+    y: Tensor,
+    *,
+    scale: float,
+    zero_point: int,
+    qmin: int,
+    qmax: int,
+    bounds: tuple[float, float] | None = None,
+) -> None:
+    """Writes fake-quantized `x` to `y`; `x` clamped to `bounds` first, if there are any."""
 
 def fake_quantize_per_tensor_with_mask(
-    x: Tensor, y: Tensor, *, scale: float, zero_point: int, qmin: int, qmax: int
+    x: Tensor,
+    y: Tensor,
+    *,
+    scale: float,
+    zero_point: int,
+    qmin: int,
+    qmax: int,
+    bounds: tuple[float, float] | None = None,
 ) -> Mask:
     """Writes fake-quantized `x` to `y`; gives what was inside the grid."""
 
@@ -71,6 +87,7 @@ def fake_quantize_observed_per_tensor(
     averaging_constant: float,
     qmin: int,
     qmax: int,
+    bounds: tuple[float, float] | None = None,
 ) -> bool:
     """Moves the range `min_val ... max_val` towards that of `x`, writes its `scale`, and fake-quantized `x` to `y`.
 
@@ -88,6 +105,7 @@ def fake_quantize_observed_per_tensor_with_mask(
     averaging_constant: float,
     qmin: int,
     qmax: int,
+    bounds: tuple[float, float] | None = None,
 ) -> Mask | None:
     """As `fake_quantize_observed_per_tensor`; gives what was inside the grid, or None for False."""
 

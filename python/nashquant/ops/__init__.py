@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 
 from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_library registers the operators)
+from ._clamp import RELU, RELU6, Clamp
 from ._learnable import fake_quantize_learnable_per_channel, fake_quantize_learnable_per_tensor
 
 __all__ = [
+    "RELU",
+    "RELU6",
+    "Clamp",
     "fake_quantize_learnable_per_channel",
     "fake_quantize_learnable_per_tensor",
     "fake_quantize_observed_per_tensor",
@@ -28,7 +32,9 @@ __all__ = [
 ]
 
 
-def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int) -> Tensor:
+def fake_quantize_per_tensor(
+    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, *, clamp: Clamp | None = None
+) -> Tensor:
     """`x` rounded to the grid `qmin ... qmax` in steps of `scale`, with a straight-through gradient.
 
     `y = (clamp(round(x * (1 / scale)) + zero_point, qmin, qmax) - zero_point) * scale`, ties to even. NaN goes to
@@ -43,20 +49,23 @@ def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, 
         zero_point: the integer that means 0.
         qmin: least integer.
         qmax: greatest integer; less than 2**22 above `qmin`.
+        clamp: `RELU` or `RELU6`, to apply it to `x` first, in the same pass.
 
     Raises:
         ValueError: `scale` or `1 / scale` is not positive and finite, or the integers make no range.
         TypeError: `x` is not of a float dtype named above.
     """
-    if torch.compiler.is_exporting():
-        return torch.ops.nashquant.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
     if not _rust.takes(x):
+        if clamp is not None:
+            x = clamp.function(x)
+        if torch.compiler.is_exporting():
+            return torch.ops.nashquant.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
         scale = _check.per_tensor(x, scale, zero_point, qmin, qmax)
         return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
     if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_per_tensor_with_mask(x, scale, zero_point, qmin, qmax)
+        rounded = _rust.fake_quantize_per_tensor_with_mask(x, scale, zero_point, qmin, qmax, clamp)
         return _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)
+    return _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax, clamp)
 
 
 def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
@@ -92,14 +101,23 @@ def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis
 
 
 def fake_quantize_observed_per_tensor(
-    x: Tensor, min_val: Tensor, max_val: Tensor, scale: Tensor, averaging_constant: float, qmin: int, qmax: int
+    x: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+    *,
+    clamp: Clamp | None = None,
 ) -> Tensor | None:
     """Moves a range towards that of `x`, and fake-quantizes `x` on the symmetric grid that covers it: one call for
     what takes a quantizer in training a dozen.
 
     In f32 and in place: `min_val += averaging_constant * (min(x) - min_val)`, `max_val` likewise (the first time,
     while `min_val > max_val`, and with 1 they become those of `x`), then
-    `scale = max(max(|min_val|, |max_val|) / ((qmax - qmin) / 2), 2**-23)`, then `fake_quantize_per_tensor`.
+    `scale = max(max(|min_val|, |max_val|) / ((qmax - qmin) / 2), 2**-23)`, then `fake_quantize_per_tensor`. With a
+    `clamp` (`RELU` or `RELU6`), `x` is what it makes of `x`.
 
     >>> low, high, scale = torch.tensor(torch.inf), torch.tensor(-torch.inf), torch.ones(1)
     >>> fake_quantize_observed_per_tensor(torch.tensor([0.6, -7.5]), low, high, scale, 0.01, -8, 7)
@@ -119,9 +137,9 @@ def fake_quantize_observed_per_tensor(
     if not (_rust.takes(x) and _rust.takes_state(*state)):
         return None
     if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_observed_per_tensor_with_mask(x, state, averaging_constant, qmin, qmax)
+        rounded = _rust.fake_quantize_observed_per_tensor_with_mask(x, state, averaging_constant, qmin, qmax, clamp)
         return None if rounded is None else _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_observed_per_tensor(x, state, averaging_constant, qmin, qmax)
+    return _rust.fake_quantize_observed_per_tensor(x, state, averaging_constant, qmin, qmax, clamp)
 
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:

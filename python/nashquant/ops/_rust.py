@@ -8,6 +8,8 @@ from torch.compiler import is_compiling
 
 from nashquant import _core
 
+from ._clamp import Clamp
+
 Mask = _core.Mask
 _ONE = torch.empty((), dtype=torch.float32, device="cpu")  # room like this costs half of what `torch.empty(())` does
 _PLAIN = (Tensor, torch.nn.Parameter)
@@ -52,22 +54,30 @@ def _one(scale: float | Tensor) -> float:
     return scale.item()
 
 
-def fake_quantize_per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int) -> Tensor:
+def _bounds(clamp: Clamp | None) -> tuple[float, float] | None:
+    return None if clamp is None else (clamp.low, clamp.high)
+
+
+def fake_quantize_per_tensor(
+    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, clamp: Clamp | None = None
+) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
     x = _dense(x)
     y = torch.empty_like(x)
-    _core.fake_quantize_per_tensor(x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax)
+    _core.fake_quantize_per_tensor(
+        x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
+    )
     return y
 
 
 def fake_quantize_per_tensor_with_mask(
-    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int
+    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, clamp: Clamp | None
 ) -> tuple[Tensor, _core.Mask]:
     """Also which elements were inside the grid."""
     x = _dense(x)
     y = torch.empty_like(x)
     mask = _core.fake_quantize_per_tensor_with_mask(
-        x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax
+        x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
     )
     return y, mask
 
@@ -78,13 +88,18 @@ def takes_state(*state: Tensor) -> bool:
 
 
 def fake_quantize_observed_per_tensor(
-    x: Tensor, state: tuple[Tensor, Tensor, Tensor], averaging_constant: float, qmin: int, qmax: int
+    x: Tensor,
+    state: tuple[Tensor, Tensor, Tensor],
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+    clamp: Clamp | None,
 ) -> Tensor | None:
     """Moves `state` (`min_val`, `max_val`, `scale`) by `x` and fake-quantizes it; None if it did not."""
     x = _dense(x)
     y = torch.empty_like(x)
     written = _core.fake_quantize_observed_per_tensor(
-        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
+        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
     )
     if not written:
         return None
@@ -93,13 +108,18 @@ def fake_quantize_observed_per_tensor(
 
 
 def fake_quantize_observed_per_tensor_with_mask(
-    x: Tensor, state: tuple[Tensor, Tensor, Tensor], averaging_constant: float, qmin: int, qmax: int
+    x: Tensor,
+    state: tuple[Tensor, Tensor, Tensor],
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+    clamp: Clamp | None,
 ) -> tuple[Tensor, _core.Mask] | None:
     """Also which elements were inside the grid."""
     x = _dense(x)
     y = torch.empty_like(x)
     mask = _core.fake_quantize_observed_per_tensor_with_mask(
-        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
+        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
     )
     if mask is None:
         return None

@@ -9,7 +9,7 @@ use nashquant_kernels::{
     parallel::{Serial, Team},
 };
 
-const LAYOUTS: [(usize, usize, usize); 17] = [
+const LAYOUTS: [(usize, usize, usize); 18] = [
     (1, 1, 0),
     (0, 3, 4),
     (1, 1, 1),
@@ -22,6 +22,7 @@ const LAYOUTS: [(usize, usize, usize); 17] = [
     (1, 4, 9),
     (3, 5, 32),
     (4, 8, 48),
+    (3, 7, 40),
     (1, 7, 576),
     (40, 33, 1),
     (2, 3, 513),

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nashquant import ops
 from nashquant.quantization.fake_quantize import FakeQuantize
 
 __all__ = ["Quantized", "QuantizedOutput", "is_in_region", "mark_region"]
@@ -48,10 +49,13 @@ class Quantized(nn.Module):
     also_float: bool = False
     writes_back: bool = False
 
-    def finish(self, y: Any) -> Any:
-        """Gives `y` on the output's grid, marked as lying in the quantized region. Call it in `own_business`."""
-        if self.activation_post_process is not None:
-            y = self.activation_post_process(y)
+    def finish(self, y: Any, clamp: ops.Clamp | None = None) -> Any:
+        """Gives `y`, clamped, on the output's grid, marked as lying in the quantized region. Call it in `own_business`."""
+        quantizer = self.activation_post_process
+        if clamp is not None and type(quantizer) is not FakeQuantize:  # a subclass may know no clamp
+            y, clamp = clamp.function(y), None
+        if quantizer is not None:
+            y = quantizer(y) if clamp is None else quantizer(y, clamp)
         return y if torch.compiler.is_compiling() else mark_region(y)
 
     def enter(self, x: Any) -> Any:
@@ -75,7 +79,13 @@ class Quantized(nn.Module):
 
 
 class QuantizedOutput(Quantized):
-    """A float module followed by a quantizer."""
+    """A float module followed by a quantizer.
+
+    Attributes:
+        clamp: what the float module computes, where its quantizer can do that in the same pass.
+    """
+
+    clamp: ops.Clamp | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Gives the float module's output on the grid."""
@@ -83,5 +93,8 @@ class QuantizedOutput(Quantized):
             return self.float_forward(*args, **kwargs)
         with own_business():
             entered = (self.enter(args[0]), *args[1:]) if args else args
-            y = self.finish(self.float_forward(*entered, **kwargs))
+            if self.clamp is None:
+                y = self.finish(self.float_forward(*entered, **kwargs))
+            else:
+                y = self.finish(*entered, clamp=self.clamp)
             return args[0].copy_(y) if self.writes_back else y

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nashquant import ops
 from nashquant.nn import float_functional
 from nashquant.quantization.fake_quantize import FakeQuantize
 
 from ._quantized import Quantized, is_in_region, mark_region, own_business
 
 __all__ = ["FloatFunctional", "Resample"]
+
+
+# Functions whose last step a quantizer can do in its own pass: what comes before that step, and the step.
+_Parts = tuple[Callable[..., Tensor] | None, ops.Clamp]
+_CLAMPED: dict[Callable[..., Any], _Parts] = {
+    torch.relu: (None, ops.RELU),
+    Tensor.relu: (None, ops.RELU),
+    F.relu: (None, ops.RELU),
+    F.relu6: (None, ops.RELU6),
+    float_functional.add_relu: (torch.add, ops.RELU),
+}
 
 
 class FloatFunctional(Quantized, float_functional.FloatFunctional):
@@ -37,7 +51,10 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
                         args = tuple(_quantized_at(list(args), [key, *inner], fake_quant))
                     else:
                         kwargs = _quantized_at(dict(kwargs), [key, *inner], fake_quant)
-            return self.finish(function(*args, **kwargs))
+            if function not in _CLAMPED or any(name != "inplace" or given for name, given in kwargs.items()):
+                return self.finish(function(*args, **kwargs))
+            before, clamp = _CLAMPED[function]
+            return self.finish(args[0] if before is None else before(*args), clamp)
 
 
 def _quantized_at(tree: Any, way: list[str], fake_quant: nn.Module) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from nashquant import ops
+
 from ._quantized import QuantizedOutput
 
 __all__ = [
@@ -51,9 +53,13 @@ __all__ = [
 class ReLU(QuantizedOutput, nn.ReLU):
     """nn.ReLU with a quantizer."""
 
+    clamp = ops.RELU
+
 
 class ReLU6(QuantizedOutput, nn.ReLU6):
     """nn.ReLU6 with a quantizer."""
+
+    clamp = ops.RELU6
 
 
 class Hardtanh(QuantizedOutput, nn.Hardtanh):

@@ -117,8 +117,10 @@ class FakeQuantize(ExactBuffers):
 
     # What it does
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, clamp: ops.Clamp | None = None) -> Tensor:
         """Observes `x` if it shall and is in training mode, then fake-quantizes it if it shall.
+
+        With a `clamp` (`ops.RELU`, `ops.RELU6`), `x` is what it makes of `x`: in the same pass, where that is possible.
 
         Raises:
             TypeError: `x` is not floating point.
@@ -127,19 +129,23 @@ class FakeQuantize(ExactBuffers):
         """
         if self._observes:
             if self.training:
-                if self._quantizes and (y := self._in_one_call(x)) is not None:
+                if self._quantizes and (y := self._in_one_call(x, clamp)) is not None:
                     return y
+                if clamp is not None:
+                    x, clamp = clamp.function(x), None
                 if self.activation_post_process.observe(x):
                     self.refresh_scale()
             elif not self._quantizes and not torch.compiler.is_compiling():
                 self._notices.say_once("eval", eval_ended_calibration(self.where))
-        return self._quantize(x) if self._quantizes else x
+        if self._quantizes:
+            return self._quantize(x, clamp)
+        return x if clamp is None else clamp.function(x)
 
     def requantize(self, x: Tensor) -> Tensor:
         """Fake-quantizes `x`, if it shall, and never observes it: for ops that keep their input's scale."""
         return self._quantize(x) if self._quantizes else x
 
-    def _in_one_call(self, x: Tensor) -> Tensor | None:
+    def _in_one_call(self, x: Tensor, clamp: ops.Clamp | None) -> Tensor | None:
         """As observing and then quantizing; None, and nothing has changed, where it takes more calls."""
         observer = self._modules["activation_post_process"]  # attribute access would cost what the kernel does
         if type(observer) is not MinMaxObserver or observer.per_channel or observer.is_sync_quantize:
@@ -151,16 +157,16 @@ class FakeQuantize(ExactBuffers):
             return None
         try:
             y = ops.fake_quantize_observed_per_tensor(
-                x, low, high, scale, observer.averaging_constant, self.quant_min, self.quant_max
+                x, low, high, scale, observer.averaging_constant, self.quant_min, self.quant_max, clamp=clamp
             )
         except (TypeError, ValueError):
             return None  # what is wrong, and with which quantizer, is said step by step
         self._has_scale = self._has_scale or y is not None
         return y
 
-    def _quantize(self, x: Tensor) -> Tensor:
+    def _quantize(self, x: Tensor, clamp: ops.Clamp | None = None) -> Tensor:
         if torch.compiler.is_compiling():
-            return self._on_grid(x, self.scale)
+            return self._on_grid(x, self.scale, clamp)
         if not self._has_scale and not self.has_scale:
             self._notices.say_once("unset", scale_never_set(self.where))
         # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
@@ -168,15 +174,16 @@ class FakeQuantize(ExactBuffers):
         scale = self.scale
         number = scale.is_cpu and not self.activation_post_process.per_channel
         try:
-            return self._on_grid(x, scale.item() if number else scale)
+            return self._on_grid(x, scale.item() if number else scale, clamp)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error} (while quantizing {self.where})") from error
 
-    def _on_grid(self, x: Tensor, scale: Any) -> Tensor:
+    def _on_grid(self, x: Tensor, scale: Any, clamp: ops.Clamp | None) -> Tensor:
         if self.activation_post_process.per_channel:
+            x = x if clamp is None else clamp.function(x)
             axis = self.ch_axis % x.dim()
             return ops.fake_quantize_per_channel(x, scale, self.zero_point, axis, self.quant_min, self.quant_max)
-        return ops.fake_quantize_per_tensor(x, scale, 0, self.quant_min, self.quant_max)
+        return ops.fake_quantize_per_tensor(x, scale, 0, self.quant_min, self.quant_max, clamp=clamp)
 
     @property
     def where(self) -> str:
