@@ -50,7 +50,7 @@ class Quantized(nn.Module):
     writes_back: bool = False
 
     def finish(self, y: Any, clamp: ops.Clamp | None = None) -> Any:
-        """Gives `y`, clamped, on the output's grid, marked as lying in the quantized region. Call it in `own_business`."""
+        """Gives `y`, clamped, on the output's grid, marked as in the quantized region. Call it in `own_business`."""
         quantizer = self.activation_post_process
         if clamp is not None and type(quantizer) is not FakeQuantize:  # a subclass may know no clamp
             y, clamp = clamp.function(y), None
@@ -93,8 +93,8 @@ class QuantizedOutput(Quantized):
             return self.float_forward(*args, **kwargs)
         with own_business():
             entered = (self.enter(args[0]), *args[1:]) if args else args
-            if self.clamp is None:
+            if self.clamp is None or kwargs:
                 y = self.finish(self.float_forward(*entered, **kwargs))
             else:
-                y = self.finish(*entered, clamp=self.clamp)
+                y = self.finish(entered[0], self.clamp)
             return args[0].copy_(y) if self.writes_back else y
