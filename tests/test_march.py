@@ -5,6 +5,7 @@ import pytest
 from nashquant import March, get_march, set_march
 from nashquant.dtype import qint8, qint16
 from nashquant.march import require_march
+from nashquant.op_kind import OpKind
 
 
 def test_a_march_is_set_by_member_or_by_name() -> None:
@@ -43,7 +44,7 @@ def test_what_a_march_allows_is_data() -> None:
     spec = March.NASH_M.spec
     assert spec.accumulator == "int32"
     assert spec.activations == (qint8, qint16)
-    assert spec.rule("lut").outputs == {qint8: (qint8,), qint16: (qint8, qint16)}
-    assert spec.rule("gemm").outputs[qint8] == (qint8, qint16)
+    assert spec.rule(OpKind.LUT).outputs == {qint8: (qint8,), qint16: (qint8, qint16)}
+    assert spec.rule(OpKind.GEMM).outputs[qint8] == (qint8, qint16)
     assert March.NASH_P.spec.accumulator == "float16 or float32"
     assert hash(March.NASH_E.spec.sum_in) == hash((qint8,))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .dtype import QuantDType, qint8, qint16
+from .op_kind import OpKind
 
 __all__ = ["March", "MarchSpec", "OpRule", "get_march", "require_march", "set_march"]
 
@@ -58,7 +59,7 @@ class MarchSpec:
         activations: dtypes an activation may have.
         weights: dtypes a weight may have.
         accumulator: what a GEMM gives when its output is left in high precision.
-        high_precision_kinds: kinds of op (see the op registry) that can give it.
+        high_precision_kinds: kinds of op that can give it.
         sum_in: input dtypes of a GEMM that can take an addition into its accumulator (conv + add).
         rules: kind of op -> what it takes and gives; kinds not listed follow `OpRule()`.
     """
@@ -66,11 +67,11 @@ class MarchSpec:
     accumulator: str
     activations: tuple[QuantDType, ...] = (qint8, qint16)
     weights: tuple[QuantDType, ...] = (qint8, qint16)
-    high_precision_kinds: frozenset[str] = frozenset({"gemm", "matmul"})
+    high_precision_kinds: frozenset[OpKind] = frozenset({OpKind.GEMM, OpKind.MATMUL})
     sum_in: tuple[QuantDType, ...] = (qint8,)
-    rules: Mapping[str, OpRule] = field(default_factory=lambda: MappingProxyType({"lut": _LUT}))
+    rules: Mapping[OpKind, OpRule] = field(default_factory=lambda: MappingProxyType({OpKind.LUT: _LUT}))
 
-    def rule(self, kind: str) -> OpRule:
+    def rule(self, kind: OpKind) -> OpRule:
         """What ops of `kind` take and give."""
         return self.rules.get(kind, _ANY)
 

@@ -1,10 +1,10 @@
 """The ops that carry quantizers, under the names of the float modules they replace."""
 
-from . import layers
 from ._quantized import Quantized, QuantizedOutput, is_in_region, mark_region
 from .functional import FloatFunctional, Resample
 from .gemm import Conv1d, Conv2d, Conv3d, ConvTranspose2d, Linear
-from .layers import *  # noqa: F403
+from .layers import twin
+from .layers import twin_named as __getattr__  # all other twins: ReLU, LayerNorm, AvgPool2d, ...
 from .stubs import DeQuantStub, QuantStub
 
 __all__ = [
@@ -19,7 +19,8 @@ __all__ = [
     "Quantized",
     "QuantizedOutput",
     "Resample",
+    "__getattr__",
     "is_in_region",
     "mark_region",
-    *layers.__all__,
+    "twin",
 ]

@@ -158,7 +158,7 @@ def _tell(result: ModelCheckResult, plan: Plan, recording: Recording) -> None:
             stacklevel=3,
         )
     if result.float_ops:
-        places = {f"{n.path}[{n.label}]".removeprefix("."): n.place for n in recording.nodes if n.spec is None}
+        places = {f"{n.path}[{n.label}]".removeprefix("."): n.place for n in recording.nodes if n.entry is None}
         shown = [name + (f" at {places[name]}" if places.get(name) else "") for name, _ in result.float_ops[:8]]
         names = ", ".join(shown) + (", ..." if len(result.float_ops) > 8 else "")
         warnings.warn(

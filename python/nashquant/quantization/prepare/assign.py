@@ -12,6 +12,7 @@ from torch import nn
 
 from nashquant.dtype import QuantDType
 from nashquant.march import March
+from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantizeSpec
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
 from nashquant.quantization.qconfig import QConfig, activation_spec
@@ -19,7 +20,7 @@ from nashquant.quantization.qconfig import QConfig, activation_spec
 from .fuse import fuse
 from .graph import Graph, Node, Op, Origin, Value
 from .recording import Recording
-from .registry import DEQUANT, EMBEDDING, GEMM, LUT, MATMUL, PASS, QUANT
+from .registry import Joins
 from .setter import QconfigSetterBase
 
 __all__ = ["Plan", "assign_qconfigs"]
@@ -66,7 +67,7 @@ class Plan:
         QConfig says so.
         """
         qconfig = self.qconfigs.get(op.name)
-        if qconfig is None or op.kind == QUANT or isinstance(self.dtype(value), QuantDType):
+        if qconfig is None or op.kind is OpKind.QUANT or isinstance(self.dtype(value), QuantDType):
             return None
         if qconfig.input is not None:
             return qconfig.input
@@ -83,10 +84,10 @@ class Plan:
 
 def is_activation(node: Node, position: str) -> bool:
     """Whether an operand of a call is an activation, not a weight, a gain or a mask."""
-    if node.spec is None or node.spec.activations is None:
+    if node.entry is None or node.entry.activations is None:
         return True
     first = position.partition("_")[0]
-    return int(first) < node.spec.activations if first.isdigit() else first == "input"
+    return int(first) < node.entry.activations if first.isdigit() else first == "input"
 
 
 def assign_qconfigs(
@@ -123,7 +124,7 @@ def _refuse_missing_stubs(plan: Plan) -> None:
     missing = [
         f"operand {operand.position} of {op.name!r}" + (f" ({node.label} at {node.place})" if node.place else "")
         for op in plan.graph.ops
-        if plan.is_quantized(op) and op.kind != QUANT
+        if plan.is_quantized(op) and op.kind is not OpKind.QUANT
         for call in op.calls
         for node, operand in op.operands(call)
         if is_activation(node, operand.position) and operand.value.origin is Origin.FLOAT and operand.value.finite
@@ -137,7 +138,7 @@ def _refuse_missing_stubs(plan: Plan) -> None:
 
 
 def _cannot_sum_in(plan: Plan, op: Op) -> bool:
-    if len(op.chain) < 2 or not any(node.spec is not None and "add" in node.spec.name for node in op.chain):
+    if len(op.chain) < 2 or not any(node.joins_as(Joins.SUM) for node in op.chain):
         return False
     dtypes = plan.input_dtypes(op)
     return any(isinstance(d, QuantDType) and d not in plan.graph.march.spec.sum_in for d in dtypes)
@@ -153,7 +154,7 @@ def _assign(
     answers = [(setter, _ask(setter, graph, model, example)) for setter in setters]
     embedded = {id(op) for op in _embeddings_in_region(graph)}
     for op in graph.ops:
-        if not op.makes_grid or (op.kind == EMBEDDING and id(op) not in embedded):
+        if not op.makes_grid or (op.kind is OpKind.EMBEDDING and id(op) not in embedded):
             continue
         own = _own_qconfig(op, model)
         offers: list[tuple[QconfigSetterBase | None, QConfig]] = [(None, own)] if own is not None else []
@@ -161,7 +162,7 @@ def _assign(
         if not offers:
             continue
         setter, qconfig = offers[0]
-        if op.kind == GEMM and qconfig.weight is None:
+        if op.kind is OpKind.GEMM and qconfig.weight is None:
             weight = next((offer.weight for _, offer in offers if offer.weight is not None), None)
             qconfig = qconfig.replace(weight=weight)
         plan.qconfigs[op.name] = _with_fixed_scale(op, qconfig, model)
@@ -197,17 +198,17 @@ def _embeddings_in_region(graph: Graph) -> list[Op]:
     """Embeddings whose vectors meet a quantized tensor without a QuantStub between: their tables go on the chip."""
     found = []
     for node in graph.nodes:
-        if node.kind in (PASS, QUANT) or not node.region_operands:
+        if node.kind in (OpKind.PASS, OpKind.QUANT) or not node.region_operands:
             continue
         for operand in node.operands:
             op = graph.grid_of(operand.value)
-            if op is not None and op.kind == EMBEDDING:
+            if op is not None and op.kind is OpKind.EMBEDDING:
                 found.append(op)
     return found
 
 
 def _own_qconfig(op: Op, model: nn.Module) -> QConfig | None:
-    if op.kind != QUANT:
+    if op.kind is not OpKind.QUANT:
         return None
     qconfig = getattr(model.get_submodule(op.first.path), "qconfig", None)
     if qconfig is not None and not isinstance(qconfig, QConfig):
@@ -218,7 +219,7 @@ def _own_qconfig(op: Op, model: nn.Module) -> QConfig | None:
 
 def _with_fixed_scale(op: Op, qconfig: QConfig, model: nn.Module) -> QConfig:
     """A QuantStub's own scale; its dtype stays what the setters say."""
-    scale = getattr(model.get_submodule(op.first.path), "scale", None) if op.kind == QUANT else None
+    scale = getattr(model.get_submodule(op.first.path), "scale", None) if op.kind is OpKind.QUANT else None
     if scale is None or qconfig.output is None:
         return qconfig
     return qconfig.replace(output=activation_spec(FixedScaleObserver, qconfig.output.dtype, scale=scale))
@@ -227,6 +228,7 @@ def _with_fixed_scale(op: Op, qconfig: QConfig, model: nn.Module) -> QConfig:
 def _check_march(plan: Plan, op: Op, by_name: bool) -> None:
     """Holds an op's dtypes against what the march allows."""
     march, qconfig = plan.graph.march, plan.qconfigs[op.name]
+    assert op.kind is not None
     rule = march.spec.rule(op.kind)
     for part, allowed in {
         "output": march.spec.activations,
@@ -234,14 +236,14 @@ def _check_march(plan: Plan, op: Op, by_name: bool) -> None:
         "input": march.spec.activations,
     }.items():
         spec = getattr(qconfig, part)
-        if spec is None or (part == "weight" and op.kind != GEMM) or spec.dtype in allowed:
+        if spec is None or (part == "weight" and op.kind is not OpKind.GEMM) or spec.dtype in allowed:
             continue
         raise ValueError(
             f"{march.value} has no {spec.dtype} {part} for {op.type_name}, it has "
             f"{', '.join(map(str, allowed))} (for {op.name!r})"
         )
     dtypes = [dtype for dtype in plan.input_dtypes(op) if isinstance(dtype, QuantDType)]
-    if not dtypes or qconfig.output is None or op.kind == QUANT:
+    if not dtypes or qconfig.output is None or op.kind is OpKind.QUANT:
         return
     narrowest = min(dtypes, key=lambda dtype: dtype.bits)
     possible = rule.outputs[narrowest]
@@ -262,17 +264,21 @@ def _remarks(plan: Plan, op: Op) -> list[str]:
     remarks = []
     output = qconfig.output
     if output is not None and output.observer is FixedScaleObserver:
-        what = "Fixed input scale" if op.kind == QUANT else "Fixed scale"
+        what = "Fixed input scale" if op.kind is OpKind.QUANT else "Fixed scale"
         remarks.append(f"{what} {output.kwargs['scale']}")
     inputs = plan.input_dtypes(op)
-    if op.kind not in (QUANT, DEQUANT):
+    if op.kind not in (OpKind.QUANT, OpKind.DEQUANT):
         if any(dtype is torch.float32 for dtype in inputs):
             remarks.append(f"input dtype {show_dtypes(inputs)}: a float tensor enters a quantized op")
-        elif output is not None and op.kind not in (GEMM, MATMUL, LUT) and any(d != output.dtype for d in inputs):
+        elif (
+            output is not None
+            and op.kind not in (OpKind.GEMM, OpKind.MATMUL, OpKind.LUT)
+            and any(d != output.dtype for d in inputs)
+        ):
             remarks.append(f"input dtype {show_dtypes(inputs)} is not same with out dtype {output.dtype}")
-    if op.kind == GEMM and qconfig.weight is None:
+    if op.kind is OpKind.GEMM and qconfig.weight is None:
         remarks.append("no weight qconfig: the weight stays float, which the chip can't compute")
-    elif op.kind == GEMM and qconfig.weight is not None and qconfig.weight.dtype.bits > 8:
+    elif op.kind is OpKind.GEMM and qconfig.weight is not None and qconfig.weight.dtype.bits > 8:
         remarks.append(f"{qconfig.weight.dtype} weight!!!")
     return remarks
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-__all__ = ["attention_weights", "spelled_out"]
+__all__ = ["attention_weights", "is_unusual", "multi_head_attention", "scaled_dot_product_attention"]
 
 
 def attention_weights(scores: Tensor, scale: float, mask: Tensor | None) -> Tensor:
@@ -22,16 +21,7 @@ def attention_weights(scores: Tensor, scale: float, mask: Tensor | None) -> Tens
     return torch.softmax(scores if mask is None else scores + mask, -1)
 
 
-def spelled_out(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
-    """The call in single ops, to be run; None if it is no composite, or one in a form that is not spelled out."""
-    if func is F.scaled_dot_product_attention:
-        return lambda: _scaled_dot_product_attention(*args, **kwargs)
-    if func is F.multi_head_attention_forward and not _is_unusual(*args, **kwargs):
-        return lambda: _multi_head_attention(*args, **kwargs)
-    return None
-
-
-def _scaled_dot_product_attention(
+def scaled_dot_product_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -57,14 +47,14 @@ def _scaled_dot_product_attention(
     return torch.matmul(F.dropout(weights, dropout_p), value)
 
 
-def _is_unusual(*args: Any, **kwargs: Any) -> bool:
+def is_unusual(*args: Any, **kwargs: Any) -> bool:
     """Whether a form of multi-head attention is asked that hardly anyone uses: bias_k, static_k, add_zero_attn."""
     extra = [*args[7:10], *(kwargs.get(name) for name in ("bias_k", "bias_v", "add_zero_attn"))]
     extra += [kwargs.get(name) for name in ("static_k", "static_v")]
     return any(value is not None and value is not False for value in extra)
 
 
-def _multi_head_attention(
+def multi_head_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashquant.op_kind import OpKind
+
 from .graph import Node, Operand, Origin, Value
-from .registry import DEQUANT, EMBEDDING, PASS, QUANT, RESAMPLE
 
 __all__ = ["Flow", "tensors_of"]
 
@@ -69,12 +70,13 @@ class Flow:
         """Takes note of a call that ran, and of where its outputs come from."""
         if origin is None:
             # What only moves values, or keeps their grid, is what its data is; a shape taken from elsewhere is not.
-            sources = [node.data] if node.kind in (PASS, RESAMPLE) else [operand.value for operand in node.operands]
+            moves = node.kind in (OpKind.PASS, OpKind.RESAMPLE)
+            sources = [node.data] if moves else [operand.value for operand in node.operands]
             origins = {value.origin for value in sources if value is not None}
             origin = next((o for o in (Origin.REGION, Origin.FLOAT) if o in origins), Origin.CONSTANT)
         results = list(tensors_of(outputs))
-        in_region = origin is Origin.REGION or node.kind in (QUANT, DEQUANT, EMBEDDING)
-        keep = bool(results) and (in_region or (node.kind == PASS and origin is Origin.CONSTANT))
+        in_region = origin is Origin.REGION or node.kind in (OpKind.QUANT, OpKind.DEQUANT, OpKind.EMBEDDING)
+        keep = bool(results) and (in_region or (node.kind is OpKind.PASS and origin is Origin.CONSTANT))
         if keep or (in_region and _has_tensor(outputs)):  # a comparison, an argmax: it consumes all the same
             for operand in node.operands:
                 operand.value.consumers.append(node)

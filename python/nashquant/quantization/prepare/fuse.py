@@ -7,20 +7,15 @@ from collections import Counter
 from torch import nn
 
 from nashquant.march import March
+from nashquant.op_kind import OpKind
 
 from .graph import Graph, Node, Op, Origin
 from .recording import Recording
-from .registry import GEMM
+from .registry import Joins
 
 __all__ = ["fusable_but_shared", "fuse"]
 
-_BATCH_NORM_OF = {
-    "conv1d": nn.BatchNorm1d,
-    "conv2d": nn.BatchNorm2d,
-    "conv3d": nn.BatchNorm3d,
-    "conv_transpose2d": nn.BatchNorm2d,
-    "linear": nn.BatchNorm1d,
-}
+_PARTS = (Joins.NORM, Joins.SUM, Joins.ACTIVATION)
 
 
 def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[str] = frozenset()) -> Graph:
@@ -31,11 +26,11 @@ def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[
     nodes = recording.nodes
     calls: dict[str, list[Node]] = {}
     for node in nodes:
-        calls.setdefault(node.path if node.spec is not None else f"{node.path}#{id(node)}", []).append(node)
+        calls.setdefault(node.path if node.entry is not None else f"{node.path}#{id(node)}", []).append(node)
     chains = _Chains(recording, model, calls)
     # Later GEMMs first: where both sides of an addition are GEMMs, the other side must already be there.
     for node in reversed(nodes):
-        if node.kind == GEMM:
+        if node.kind is OpKind.GEMM:
             chains.add(chains.from_gemm(node, node.path in apart))
         elif not all(value.finite for value in node.outputs):
             chains.add(chains.from_mask(node))
@@ -46,7 +41,7 @@ def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[
             if op.chain[-1] is node:  # an op stands where its last member ran
                 ops.append(op)
         else:
-            group = calls[node.path] if node.spec is not None else [node]
+            group = calls[node.path] if node.entry is not None else [node]
             if group[0] is node:
                 ops.append(Op([node], group))
     return Graph(nodes, ops, march)
@@ -72,43 +67,42 @@ class _Chains:
         if not self._is_free(gemm):
             return [gemm]
         chain = [gemm]
-        norm = self._follow(chain, "batch_norm")
+        norm = self._follow(chain, Joins.NORM)
         if norm is not None and self._folds(gemm, norm):
             chain.append(norm)
-        add = self._follow(chain, "add", "add_relu")
+        add = self._follow(chain, Joins.SUM)
         if add is not None and not apart and _is_plain_addition(add):
             chain.append(add)
-        relu = self._follow(chain, "relu", "relu6")
-        if relu is not None and chain[-1].spec is not None and chain[-1].spec.name != "add_relu":
+        relu = self._follow(chain, Joins.ACTIVATION)
+        if relu is not None and not chain[-1].joins_as(Joins.ACTIVATION):
             chain.append(relu)
         return chain
 
     def from_mask(self, mask: Node) -> list[Node]:
         """What puts -inf into attention scores, and the softmax behind it: no grid holds an infinity."""
-        softmax = self._follow([mask], "softmax") if self._is_free(mask) else None
+        softmax = self._follow([mask], Joins.MASKED) if self._is_free(mask) else None
         return [mask] if softmax is None else [mask, softmax]
 
     def _is_free(self, node: Node) -> bool:
         alone = len(self._calls.get(node.path, ())) == 1 and self._recording.calls[node.path] <= 1
         return alone and node.path not in self._recording.outside and id(node) not in self.taken
 
-    def _follow(self, chain: list[Node], *names: str) -> Node | None:
-        """The only consumer of a chain's output, if it is one of these ops."""
+    def _follow(self, chain: list[Node], part: Joins) -> Node | None:
+        """The only consumer of a chain's output, if it can be this part of a fused op."""
         last = chain[-1]
         if len(last.outputs) != 1 or len(last.outputs[0].consumers) != 1:
             return None
         node = last.outputs[0].consumers[0]
-        fits = node.spec is not None and node.spec.name in names and self._is_free(node)
-        return node if fits else None
+        return node if node.joins_as(part) and self._is_free(node) else None
 
     def _folds(self, gemm: Node, norm: Node) -> bool:
         """Whether a BatchNorm module is the affine map of a GEMM module's output channels."""
-        if gemm.site is not None or norm.site is not None or gemm.spec is None:
+        if gemm.site is not None or norm.site is not None or gemm.entry is None:
             return False
         module, batch_norm = self._model.get_submodule(gemm.path), self._model.get_submodule(norm.path)
-        if type(batch_norm) is not _BATCH_NORM_OF[gemm.spec.name] or batch_norm.running_mean is None:
+        if type(batch_norm) is not gemm.entry.norm or batch_norm.running_mean is None:
             return False
-        if gemm.spec.name == "linear" and len(gemm.outputs[0].shape) != 2:
+        if gemm.entry.name == "linear" and len(gemm.outputs[0].shape) != 2:
             return False
         return all(self._uses[id(p)] == 1 for p in module._parameters.values() if p is not None)
 
@@ -125,10 +119,10 @@ def fusable_but_shared(nodes: list[Node], graph: Graph) -> list[tuple[str, str]]
     count = Counter(node.path for node in nodes)
     found: dict[str, str] = {}
     for node in nodes:
-        if node.kind != GEMM or len(graph.op_of(node).chain) > 1:
+        if node.kind is not OpKind.GEMM or len(graph.op_of(node).chain) > 1:
             continue
         for consumer in (c for value in node.outputs for c in value.consumers):
-            if consumer.spec is None or consumer.spec.name not in ("batch_norm", "add", "relu", "relu6"):
+            if not any(map(consumer.joins_as, _PARTS)):
                 continue
             if count[node.path] > 1 or count[consumer.path] > 1:
                 for member in (node, consumer):

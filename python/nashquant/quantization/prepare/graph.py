@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import torch
 
 from nashquant.march import March
+from nashquant.op_kind import OpKind
 
 from .call_site import CallSite
-from .registry import DEQUANT, GEMM, MATMUL, PASS, QUANT, RESAMPLE, OpSpec
+from .registry import Joins, OpEntry
 
 __all__ = ["Graph", "Node", "Op", "Operand", "Origin", "Value"]
 
@@ -57,7 +58,7 @@ class Node:
         place: file and line, for messages.
     """
 
-    spec: OpSpec | None
+    entry: OpEntry | None
     path: str
     label: str
     operands: list[Operand]
@@ -68,9 +69,13 @@ class Node:
     place: str = ""
 
     @property
-    def kind(self) -> str:
-        """The op's kind in the registry; "unknown" where it has none."""
-        return "unknown" if self.spec is None else self.spec.kind
+    def kind(self) -> OpKind | None:
+        """The op's kind in the registry; None where it has no entry."""
+        return None if self.entry is None else self.entry.kind
+
+    def joins_as(self, part: Joins) -> bool:
+        """Whether the op can be this part of a fused op."""
+        return self.entry is not None and part in self.entry.joins
 
     @property
     def data(self) -> Value | None:
@@ -102,7 +107,7 @@ class Op:
 
     def folds(self, node: Node) -> bool:
         """Whether `node` is a BatchNorm folded into this op's weight."""
-        return node is not self.chain[0] and node.spec is not None and node.spec.name == "batch_norm"
+        return node is not self.chain[0] and node.joins_as(Joins.NORM)
 
     @property
     def names(self) -> list[str]:
@@ -115,21 +120,17 @@ class Op:
         return self.chain[0]
 
     @property
-    def kind(self) -> str:
-        """The op's kind in the registry."""
+    def kind(self) -> OpKind | None:
+        """The op's kind in the registry; None where it has no entry."""
         return self.first.kind
 
     @property
     def type_name(self) -> str:
         """The class name a report shows: Conv2d, ConvAddReLU2d, LinearReLU, FloatFunctional, ..."""
-        suffix = "".join(
-            {"add": "Add", "add_relu": "AddReLU", "relu": "ReLU", "relu6": "ReLU6"}.get(node.spec.name, "")
-            for node in self.chain[1:]
-            if node.spec is not None
-        )
+        suffix = "".join(node.entry.suffix for node in self.chain[1:] if node.entry is not None)
         name = self.first.label
         if self.first.site is not None:
-            name = "FloatFunctional" if self.kind != GEMM else _module_name(self.first)
+            name = "FloatFunctional" if self.kind is not OpKind.GEMM else _module_name(self.first)
         if suffix and name[-1] == "d":
             return name[:-2] + suffix + name[-2:]
         return name + suffix
@@ -137,7 +138,7 @@ class Op:
     @property
     def makes_grid(self) -> bool:
         """Whether the op has an output quantizer of its own."""
-        return self.first.spec is not None and self.first.spec.makes_grid
+        return self.first.entry is not None and self.first.entry.makes_grid
 
     @property
     def outputs(self) -> list[Value]:
@@ -179,7 +180,7 @@ class Graph:
     def grid_of(self, value: Value) -> Op | None:
         """The op whose output quantizer `value` lies on; None for constants and unknown ops."""
         node = value.producer
-        while node is not None and node.kind in (PASS, RESAMPLE):
+        while node is not None and node.kind in (OpKind.PASS, OpKind.RESAMPLE):
             node = None if node.data is None else node.data.producer
         if node is None:
             return None
@@ -189,11 +190,11 @@ class Graph:
     def feeds_only_dequant(self, op: Op) -> bool:
         """Whether every consumer of the op's output is a DeQuantStub, directly."""
         consumers = [node for value in op.outputs for node in value.consumers]
-        return bool(consumers) and all(node.kind == DEQUANT for node in consumers)
+        return bool(consumers) and all(node.kind is OpKind.DEQUANT for node in consumers)
 
     def low_precision_outputs(self, high_precision: Collection[str]) -> list[str]:
         """Names of the ops behind a DeQuantStub that are not in `high_precision`."""
-        ends = [value for node in self.nodes if node.kind == DEQUANT for value in node.region_operands]
+        ends = [value for node in self.nodes if node.kind is OpKind.DEQUANT for value in node.region_operands]
         behind = (self.grid_of(value) for value in ends)
         return list(dict.fromkeys(op.name for op in behind if op is not None and op.name not in high_precision))
 
@@ -202,9 +203,9 @@ class Graph:
         return [
             operand.value
             for node in self.nodes
-            if node.spec is not None and node.spec.name == "grid_sample"
+            if node.entry is not None
             for operand in node.operands
-            if operand.position in ("1", "grid")
+            if operand.position in node.entry.coordinates
         ]
 
     def back_from(self, value: Value) -> Iterator[Op]:
@@ -218,10 +219,10 @@ class Graph:
             op = self.op_of(node)
             if op.makes_grid:
                 yield op
-            if op.kind not in (GEMM, MATMUL, QUANT):
+            if op.kind not in (OpKind.GEMM, OpKind.MATMUL, OpKind.QUANT):
                 todo.extend(operand.value for _, operand in op.operands())
 
 
 def _module_name(node: Node) -> str:
-    assert node.spec is not None
-    return node.spec.modules[0].__name__
+    assert node.entry is not None
+    return node.entry.modules[0].__name__

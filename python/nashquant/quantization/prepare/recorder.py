@@ -12,27 +12,19 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from nashquant.nn import FloatFunctional
+from nashquant.op_kind import OpKind
 
 from .call_site import CallSite, call_site, entered, is_checkpointed, source_line
-from .composite import spelled_out
 from .flow import Flow, tensors_of
 from .graph import Node, Operand, Origin
 from .recording import Recording, Site
-from .registry import (
-    CONSTANT,
-    DEQUANT,
-    EMBEDDING,
-    PASS,
-    QUANT,
-    RESAMPLE,
-    SPELLED,
-    OpSpec,
-    function_spec,
-    is_float_functional,
-    module_spec,
-)
+from .registry import OpEntry, function_entry, is_float_functional, module_entry
 
 __all__ = ["CheckpointedCallError", "Recorder"]
+
+
+# Where the outputs of these come from, whatever their inputs are.
+_ORIGIN = {OpKind.QUANT: Origin.REGION, OpKind.DEQUANT: Origin.FLOAT, OpKind.EMBEDDING: Origin.CONSTANT}
 
 
 class CheckpointedCallError(NotImplementedError):
@@ -54,7 +46,7 @@ class Recorder(TorchFunctionMode):
         self._paused = False
         self._scopes: list[tuple[str, Counter[tuple[str, Any]]]] = []
         self._generated: set[str] = set()
-        self._stubs = {QUANT: 0, DEQUANT: 0}
+        self._stubs = {OpKind.QUANT: 0, OpKind.DEQUANT: 0}
         for path, module in model.named_modules():
             if is_float_functional(module):
                 module.__class__ = FloatFunctional
@@ -82,20 +74,20 @@ class Recorder(TorchFunctionMode):
         def call(*args: Any, **kwargs: Any) -> Any:
             if self._paused:
                 return forward(*args, **kwargs)
-            spec = module_spec(module)
-            if spec is None:
+            entry = module_entry(module)
+            if entry is None:
                 self._scopes.append((path, Counter()))
                 try:
                     return entered(forward, args, kwargs)
                 finally:
                     self._scopes.pop()
-            return self._registered(spec, path, type(module).__name__, forward, args, kwargs)
+            return self._registered(entry, path, type(module).__name__, forward, args, kwargs)
 
         return call
 
     def _registered(
         self,
-        spec: OpSpec,
+        entry: OpEntry,
         path: str,
         label: str,
         forward: Callable[..., Any],
@@ -103,29 +95,28 @@ class Recorder(TorchFunctionMode):
         kwargs: dict[str, Any],
     ) -> Any:
         self._calls[path] += 1
-        node = Node(spec, path, label, self._operands(args, kwargs))
-        if spec.makes_grid and spec.kind not in (QUANT, EMBEDDING) and not node.region_operands:
+        node = Node(entry, path, label, self._operands(args, kwargs))
+        if entry.makes_grid and entry.kind not in (OpKind.QUANT, OpKind.EMBEDDING) and not node.region_operands:
             self._outside.add(path)
-        if spec.kind in self._stubs:
-            self._stubs[spec.kind] += 1
-        if spec.kind == DEQUANT and not node.region_operands:
+        if entry.kind in self._stubs:
+            self._stubs[entry.kind] += 1
+        if entry.kind is OpKind.DEQUANT and not node.region_operands:
             self._lost.append(path)
         with self._pause():
             outputs = forward(*args, **kwargs)
-            in_place = bool(args) and outputs is args[0] and spec.makes_grid and spec.kind != QUANT
+            in_place = bool(args) and outputs is args[0] and entry.makes_grid and entry.kind is not OpKind.QUANT
             if in_place and node.region_operands:
                 return self.flow.ran_in_place(node, outputs)
-            if spec.kind in self._stubs and isinstance(outputs, Tensor):
+            if entry.kind in self._stubs and isinstance(outputs, Tensor):
                 outputs = outputs.view_as(outputs)  # a stub's output is another value than its input
-            origin = {QUANT: Origin.REGION, DEQUANT: Origin.FLOAT, EMBEDDING: Origin.CONSTANT}.get(spec.kind)
-            self.flow.ran(node, outputs, origin)
+            self.flow.ran(node, outputs, _ORIGIN.get(entry.kind))
         return outputs
 
     def _functional(self, module: nn.Module, path: str) -> Callable[..., Any]:
         def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             self._calls[path] += 1
-            spec = function_spec(function, args, kwargs)
-            node = Node(spec, path, "FloatFunctional", self._operands(args, kwargs), place=_name(function))
+            entry = function_entry(function, args, kwargs)
+            node = Node(entry, path, "FloatFunctional", self._operands(args, kwargs), place=_name(function))
             if not node.region_operands:
                 self._outside.add(path)
             with self._pause():
@@ -144,15 +135,15 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._paused or not self._scopes:
             return func(*args, **kwargs)
-        name, spec = _name(func), function_spec(func, args, kwargs)
+        name, entry = _name(func), function_entry(func, args, kwargs)
         owner = self._scopes[-1][0]
-        node = Node(spec, owner, name, self._operands(args, kwargs), owner=owner)
+        node = Node(entry, owner, name, self._operands(args, kwargs), owner=owner)
         in_region = bool(node.region_operands)
-        site = self._site(node, in_region) if spec is not None and spec.redirected else None
+        site = self._site(node, in_region) if entry is not None and entry.redirected else None
         if in_region:
             node.place = source_line(1)
             self._functional_parameters.update(id(t) for _, t in tensors_of(args) if isinstance(t, nn.Parameter))
-            parts = spelled_out(func, args, kwargs)
+            parts = entry.spelled_out(args, kwargs) if entry is not None else None
             if parts is not None:
                 assert site is not None
                 site.path = ""
@@ -166,18 +157,18 @@ class Recorder(TorchFunctionMode):
         if node.label == "__setitem__":
             self.flow.ran(node, args[0])
             return None
-        if node.kind == CONSTANT:
+        if node.kind is OpKind.CONSTANT:
             self.flow.declare(outputs, Origin.CONSTANT)
             return outputs
         in_region = bool(node.region_operands)
         if in_region and not self._is_known(node, args, outputs):
-            node.spec = node.site = None
+            node.entry = node.site = None
         elif in_region and site is not None and any(tensors_of(outputs)):
             self._check_not_checkpointed(node)
             if site.path is None:
                 site.path = self._generate(node)
             node.path = site.path
-        in_place = bool(args) and isinstance(outputs, Tensor) and outputs is args[0] and node.kind != PASS
+        in_place = bool(args) and isinstance(outputs, Tensor) and outputs is args[0] and node.kind is not OpKind.PASS
         if in_place and in_region:
             return self.flow.ran_in_place(node, outputs)
         self.flow.ran(node, outputs)
@@ -185,20 +176,20 @@ class Recorder(TorchFunctionMode):
 
     @staticmethod
     def _is_known(node: Node, args: tuple[Any, ...], outputs: Any) -> bool:
-        """Whether the registry's row fits this call."""
+        """Whether the registry's entry fits this call."""
         if any(tensor.is_complex() for _, tensor in tensors_of((*args, outputs))):
             return False
-        if node.kind == RESAMPLE:  # keeps the grid of its data, which must have one
+        if node.kind is OpKind.RESAMPLE:  # keeps the grid of its data, which must have one
             return node.data is not None and node.data.origin is Origin.REGION
-        return node.kind != SPELLED  # here only in a form that is not spelled out
+        return node.kind is not OpKind.SPELLED  # here only in a form that is not spelled out
 
     def _site(self, node: Node, in_region: bool) -> Site:
         """What is known of the call that is running, which may have run before: its owner may be called twice."""
-        assert node.spec is not None
+        assert node.entry is not None
         owner, passed = self._scopes[-1]
         position = call_site(2)
-        node.site = CallSite(node.spec.name, position, passed[node.spec.name, position])
-        passed[node.spec.name, position] += 1
+        node.site = CallSite(node.entry.name, position, passed[node.entry.name, position])
+        passed[node.entry.name, position] += 1
         site = self._sites.setdefault((owner, node.site), Site())
         site.in_region |= in_region
         site.outside |= not in_region
@@ -213,11 +204,11 @@ class Recorder(TorchFunctionMode):
 
     def _generate(self, node: Node) -> str:
         """A name for the module of a functional call: numbered by op and owner, past names the user has taken."""
-        assert node.spec is not None
+        assert node.entry is not None
         assert node.owner is not None
         owner = self._model.get_submodule(node.owner)
         for number in itertools.count():
-            name = f"_generated_{node.spec.name}_{number}"
+            name = f"_generated_{node.entry.name}_{number}"
             path = f"{node.owner}.{name}".removeprefix(".")
             if path not in self._generated and not hasattr(owner, name):
                 self._generated.add(path)
@@ -228,7 +219,7 @@ class Recorder(TorchFunctionMode):
 
     def check(self, outputs: Any) -> None:
         """Raises ValueError where a stub is missing."""
-        if not self._stubs[QUANT]:
+        if not self._stubs[OpKind.QUANT]:
             raise ValueError(
                 "no QuantStub ran on the example inputs, so there is nothing to quantize: pass each float input of the "
                 "part for the chip through a nashquant.quantization.QuantStub, and each output through a DeQuantStub"

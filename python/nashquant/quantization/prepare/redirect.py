@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nashquant.nn.qat import is_in_region, mark_region
+from nashquant.op_kind import OpKind
 
 from .call_site import CallSite, Position, call_site, entered, source_line
-from .composite import spelled_out
 from .foreign import check_state_dict
-from .registry import CONSTANT, PASS, function_spec, known_functions
+from .registry import function_entry, known_functions
 
 __all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
 
@@ -82,23 +82,23 @@ class _Redirect(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        spec = function_spec(func, args, kwargs)
-        if spec is not None and spec.redirected:
+        entry = function_entry(func, args, kwargs)
+        if entry is not None and entry.redirected:
             scope = self.scopes[-1]
-            found = scope.find(spec.name)
+            found = scope.find(entry.name)
             if found is not None and found.module:
                 return _run(scope.owner._modules[found.module], found, func, args, kwargs)
             if found is not None and found.module == "":
-                parts = spelled_out(func, args, kwargs)
+                parts = entry.spelled_out(args, kwargs)
                 assert parts is not None
                 with self:
                     return parts()
             if (found is None or not found.in_region) and _meets_region(args, kwargs):
                 raise _unrecorded(func, scope.owner)
         y = func(*args, **kwargs)
-        if torch.compiler.is_compiling() or (spec is not None and spec.kind == CONSTANT):
+        if torch.compiler.is_compiling() or (entry is not None and entry.kind is OpKind.CONSTANT):
             return y
-        if spec is not None and spec.kind == PASS:  # of what it moves, not of what it takes a shape from
+        if entry is not None and entry.kind is OpKind.PASS:  # of what it moves, not of what it takes a shape from
             return mark_region(y) if is_in_region(args[0] if args else kwargs.get("input")) else y
         return mark_region(y) if _meets_region(args, kwargs) else y
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from nashquant.nn import qat
+from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
 from nashquant.quantization.qconfig import QConfig
 
@@ -13,7 +14,7 @@ from .assign import Plan, is_activation
 from .graph import Node, Op, Origin
 from .recording import Recording
 from .redirect import Redirection, own_calls, redirections
-from .registry import DEQUANT, EMBEDDING, GEMM, RESAMPLE, is_float_functional, qat_class
+from .registry import is_float_functional, qat_class
 
 __all__ = ["replace_ops"]
 
@@ -27,12 +28,12 @@ def replace_ops(model: nn.Module, plan: Plan, recording: Recording) -> None:
     for op in plan.graph.ops:
         if len(op.chain) > 1:
             _fold_batch_norm(model, op)
-        if op.kind == DEQUANT:
+        if op.kind is OpKind.DEQUANT:
             model.get_submodule(op.first.path).__class__ = qat.DeQuantStub
-        elif op.makes_grid and (op.kind != EMBEDDING or plan.is_quantized(op)):
+        elif op.makes_grid and (op.kind is not OpKind.EMBEDDING or plan.is_quantized(op)):
             _quantize(model, plan, op)
     for op in plan.graph.ops:  # after all quantizers are there: these borrow one
-        if op.kind == RESAMPLE:
+        if op.kind is OpKind.RESAMPLE:
             _borrow_grid(model, plan, op)
     writes_back = {node.path for node in plan.graph.nodes if node.writes_back}
     for (path, call), site in recording.sites.items():
@@ -58,7 +59,7 @@ def _fold_batch_norm(model: nn.Module, op: Op) -> None:
         assert isinstance(gemm.weight, nn.Parameter)
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        assert op.first.spec is not None
+        assert op.first.entry is not None
         with torch.no_grad():
             gain = (norm.running_var.double() + norm.eps).rsqrt()
             shift = -norm.running_mean.double()
@@ -70,7 +71,7 @@ def _fold_batch_norm(model: nn.Module, op: Op) -> None:
             shift *= gain
             if norm.affine:
                 shift += norm.bias.double()
-            axis = op.first.spec.weight_axis
+            axis = op.first.entry.weight_axis
             shape = [-1 if i == axis else 1 for i in range(gemm.weight.dim())]
             if axis == 1 and getattr(gemm, "groups", 1) > 1:
                 # a grouped transposed convolution: [in, out/groups, ...], the group is in the input axis
@@ -101,9 +102,9 @@ def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
         output = qconfig.output if node.path == op.name else None
         device = node.outputs[0].device if node.outputs else None
         module.register_module("activation_post_process", _build(output, node.path, module, device))
-        if node is op.first and op.kind == GEMM and node.site is None:
-            assert node.spec is not None
-            weight, axis = module.get_parameter("weight"), node.spec.weight_axis
+        if node is op.first and op.kind is OpKind.GEMM and node.site is None:
+            assert node.entry is not None
+            weight, axis = module.get_parameter("weight"), node.entry.weight_axis
             where = f"{node.path}.weight"
             quantizer = _build_shaped(qconfig.weight, where, module, tuple(weight.shape), axis, weight.device)
             module.register_module("weight_fake_quant", quantizer)
@@ -130,9 +131,8 @@ def _twin(model: nn.Module, node: Node) -> nn.Module:
         module.register_module("input_fake_quant", None)
         return module
     twin = qat_class(module)
-    assert twin is not None, f"the registry knows {type(module).__name__} but there is no quantized twin"
     if not isinstance(module, twin):
-        if node.kind == "quant" and not hasattr(module, "scale"):  # torch's stub
+        if node.kind is OpKind.QUANT and not hasattr(module, "scale"):  # torch's stub
             vars(module).update(scale=None, qconfig=None)
         module.__class__ = twin
         module.register_module("input_fake_quant", None)
@@ -153,10 +153,12 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
         quantizer: FakeQuantize | None = None
         if is_activation(call, operand.position):
             quantizer = _build(plan.operand_spec(op, operand.value), where, module, device)
-        elif call.kind == GEMM and operand.position in ("1", "weight") and operand.value.origin is Origin.CONSTANT:
-            assert call.spec is not None
+        elif (
+            call.kind is OpKind.GEMM and operand.position in ("1", "weight") and operand.value.origin is Origin.CONSTANT
+        ):
+            assert call.entry is not None
             weight = plan.qconfigs.get(op.name, QConfig()).weight
-            quantizer = _build_shaped(weight, where, module, operand.value.shape, call.spec.weight_axis, device)
+            quantizer = _build_shaped(weight, where, module, operand.value.shape, call.entry.weight_axis, device)
         if quantizer is not None:
             built[operand.position] = quantizer
     if not built:

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from nashquant.dtype import QuantDType, qint4, qint8, qint16
+from nashquant.op_kind import OpKind
 
 from .assign import DType, Plan, show_dtypes
 from .fuse import fusable_but_shared
 from .graph import Node, Op
-from .registry import DEQUANT, GEMM, PASS, module_spec
+from .registry import module_entry
 
 __all__ = ["LayerRow", "ModelCheckResult", "WeightRow", "check_result"]
 
@@ -166,20 +167,20 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str]) -> ModelChec
                 None if output is None else _observer(output),
             )
         )
-        if op.kind == GEMM and seen[op.name] == 1 and qconfig is not None:
+        if op.kind is OpKind.GEMM and seen[op.name] == 1 and qconfig is not None:
             weight = qconfig.weight
-            assert op.first.spec is not None
+            assert op.first.entry is not None
             weights.append(
                 WeightRow(
                     op.name,
                     op.type_name,
                     torch.float32 if weight is None else weight.dtype,
-                    None if weight is None else op.first.spec.weight_axis,
+                    None if weight is None else op.first.entry.weight_axis,
                     None if weight is None else _observer(weight),
                 )
             )
     types = {op.name: op.type_name for op in graph.ops} | {op.first.path: op.type_name for op in graph.ops}
-    unknown = Counter(f"{node.path}[{node.label}]".removeprefix(".") for node in graph.nodes if node.spec is None)
+    unknown = Counter(f"{node.path}[{node.label}]".removeprefix(".") for node in graph.nodes if node.entry is None)
     return ModelCheckResult(
         fusable=tuple(fusable_but_shared(graph.nodes, graph)),
         called_times=tuple(_called_times(model, calls)),
@@ -193,24 +194,24 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str]) -> ModelChec
 def _calls(plan: Plan) -> Iterable[tuple[Op, Node]]:
     """The ops that a table lists, once for each call, in the order they ran."""
     for node in plan.graph.nodes:
-        if node.spec is None:
+        if node.entry is None:
             continue
         op = plan.graph.op_of(node)
-        if node.kind == DEQUANT and not node.region_operands:
+        if node.kind is OpKind.DEQUANT and not node.region_operands:
             continue
-        listed = op.makes_grid or node.kind == DEQUANT
+        listed = op.makes_grid or node.kind is OpKind.DEQUANT
         if (
             listed
             and (len(op.chain) == 1 or node is op.chain[-1])
-            and (op.kind != "embedding" or plan.is_quantized(op))
+            and (op.kind is not OpKind.EMBEDDING or plan.is_quantized(op))
         ):
             yield op, node
 
 
 def _called_times(model: nn.Module, calls: Counter[str]) -> Iterable[tuple[str, int]]:
     for path, module in model.named_modules():
-        spec = module_spec(module)
-        if spec is not None and spec.kind != PASS and calls[path] != 1:
+        entry = module_entry(module)
+        if entry is not None and entry.kind is not OpKind.PASS and calls[path] != 1:
             yield path, calls[path]
 
 

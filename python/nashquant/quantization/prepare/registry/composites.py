@@ -1,0 +1,49 @@
+"""Ops that the chip computes in several steps, reductions, and calls of torch that hide several ops."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nashquant.op_kind import OpKind
+from nashquant.quantization.prepare.composite import (
+    attention_weights,
+    is_unusual,
+    multi_head_attention,
+    scaled_dot_product_attention,
+)
+
+from .entry import Joins, OpEntry
+
+__all__ = ["ENTRIES"]
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+ENTRIES = (
+    OpEntry("prelu", OpKind.COMPOSITE, (nn.PReLU,), activations=1),
+    OpEntry("glu", OpKind.COMPOSITE, (nn.GLU,)),
+    OpEntry(
+        "softmax",
+        OpKind.COMPOSITE,
+        (nn.Softmax,),
+        functions=(attention_weights,),
+        activations=1,
+        joins=(Joins.MASKED,),
+    ),
+    OpEntry("log_softmax", OpKind.COMPOSITE, (nn.LogSoftmax,)),
+    OpEntry("layer_norm", OpKind.COMPOSITE, (nn.LayerNorm,), activations=1),
+    OpEntry("rms_norm", OpKind.COMPOSITE, (nn.RMSNorm,), activations=1),
+    OpEntry("group_norm", OpKind.COMPOSITE, (nn.GroupNorm,), activations=1),
+    OpEntry("instance_norm", OpKind.COMPOSITE, _INSTANCE_NORMS, activations=1),
+    OpEntry("batch_norm", OpKind.COMPOSITE, _BATCH_NORMS, activations=1, joins=(Joins.NORM,)),
+    *(OpEntry(name, OpKind.COMPOSITE) for name in ("normalize", "atan2", "norm", "var", "std")),
+    *(OpEntry(name, OpKind.REDUCE) for name in ("mean", "sum", "fold")),
+    OpEntry("avg_pool1d", OpKind.REDUCE, (nn.AvgPool1d,)),
+    OpEntry("avg_pool2d", OpKind.REDUCE, (nn.AvgPool2d,)),
+    OpEntry("avg_pool3d", OpKind.REDUCE, (nn.AvgPool3d,)),
+    OpEntry("adaptive_avg_pool1d", OpKind.REDUCE, (nn.AdaptiveAvgPool1d,)),
+    OpEntry("adaptive_avg_pool2d", OpKind.REDUCE, (nn.AdaptiveAvgPool2d,)),
+    OpEntry("adaptive_avg_pool3d", OpKind.REDUCE, (nn.AdaptiveAvgPool3d,)),
+    OpEntry("scaled_dot_product_attention", OpKind.SPELLED, parts=scaled_dot_product_attention),
+    OpEntry("multi_head_attention_forward", OpKind.SPELLED, parts=multi_head_attention, rare=is_unusual),
+)

@@ -1,0 +1,23 @@
+"""The doors of the quantized region, and the ops with a wide accumulator."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nashquant.nn import stubs
+from nashquant.op_kind import OpKind
+
+from .entry import OpEntry
+
+__all__ = ["ENTRIES"]
+
+ENTRIES = (
+    OpEntry("quant", OpKind.QUANT, (stubs.QuantStub,), note="torch's own stub counts as ours"),
+    OpEntry("dequant", OpKind.DEQUANT, (stubs.DeQuantStub,), note="torch's own stub counts as ours"),
+    OpEntry("conv1d", OpKind.GEMM, (nn.Conv1d,), activations=1, norm=nn.BatchNorm1d),
+    OpEntry("conv2d", OpKind.GEMM, (nn.Conv2d,), activations=1, norm=nn.BatchNorm2d),
+    OpEntry("conv3d", OpKind.GEMM, (nn.Conv3d,), activations=1, norm=nn.BatchNorm3d),
+    OpEntry("conv_transpose2d", OpKind.GEMM, (nn.ConvTranspose2d,), weight_axis=1, activations=1, norm=nn.BatchNorm2d),
+    OpEntry("linear", OpKind.GEMM, (nn.Linear,), activations=1, norm=nn.BatchNorm1d),
+    *(OpEntry(name, OpKind.MATMUL) for name in ("matmul", "bmm", "mm")),
+)

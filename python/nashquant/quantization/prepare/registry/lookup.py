@@ -1,0 +1,88 @@
+"""Finds the entry of a function or module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nashquant.nn import FloatFunctional, qat, stubs
+
+from . import arithmetic, composites, gemm, moves, tables
+from .entry import OpEntry
+
+__all__ = [
+    "ENTRIES",
+    "function_entry",
+    "is_float_functional",
+    "known_functions",
+    "module_entry",
+    "qat_class",
+    "spellings",
+]
+
+ENTRIES = (*gemm.ENTRIES, *arithmetic.ENTRIES, *tables.ENTRIES, *composites.ENTRIES, *moves.ENTRIES)
+
+_HOMES = (torch, F, Tensor)
+
+
+def spellings(entry: OpEntry) -> Iterator[Callable[..., Any]]:
+    """All functions that are this op: torch.add, Tensor.add_, Tensor.__radd__, ..."""
+    yield from entry.functions
+    for name in (entry.name, *entry.aliases):
+        for home in _HOMES:
+            for spelling in (name, f"{name}_", f"__{name}__", f"__r{name}__", f"__i{name}__"):
+                found = getattr(home, spelling, None)
+                if isinstance(found, property) or inspect.isgetsetdescriptor(found):
+                    yield found.__get__
+                elif callable(found):
+                    yield found
+
+
+_BY_NAME = {entry.name: entry for entry in ENTRIES}
+_BY_MODULE = {module: entry for entry in ENTRIES for module in entry.modules}
+_BY_FUNCTION = {function: entry for entry in ENTRIES for function in spellings(entry)}
+
+
+def known_functions() -> Collection[Callable[..., Any]]:
+    """All spellings of all functions with an entry."""
+    return _BY_FUNCTION.keys()
+
+
+def function_entry(
+    function: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+) -> OpEntry | None:
+    """The entry of a torch function or method, in any spelling; some are another op between two tensors."""
+    entry = _BY_FUNCTION.get(function)
+    if entry is None or entry.with_tensor is None:
+        return entry
+    if (len(args) > 1 and isinstance(args[1], Tensor)) or (kwargs and "other" in kwargs):
+        return _BY_NAME[entry.with_tensor]
+    return entry
+
+
+def module_entry(module: nn.Module) -> OpEntry | None:
+    """The entry of a module of exactly a registered class; torch's own stubs count as ours.
+
+    A subclass is user code: its forward is entered and its calls are seen one by one.
+    """
+    cls = type(module)
+    if cls.__module__.startswith("torch.") and cls.__name__ in ("QuantStub", "DeQuantStub"):
+        cls = getattr(stubs, cls.__name__)
+    return _BY_MODULE.get(cls)
+
+
+def qat_class(module: nn.Module) -> type[nn.Module]:
+    """The quantized twin of a registered module's class."""
+    cls = type(module)
+    return vars(qat).get(cls.__name__) or qat.twin(cls)
+
+
+def is_float_functional(module: nn.Module) -> bool:
+    """Whether `module` is our FloatFunctional or torch's class of the same name."""
+    cls = type(module)
+    return cls is FloatFunctional or (cls.__name__ == "FloatFunctional" and cls.__module__.startswith("torch."))

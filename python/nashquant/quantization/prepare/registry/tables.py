@@ -1,0 +1,36 @@
+"""Functions of one number: a table on the chip, direct for int8, in segments for int16."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nashquant.op_kind import OpKind
+
+from .entry import OpEntry
+
+__all__ = ["ENTRIES"]
+
+_MODULES: dict[str, type[nn.Module]] = {
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "elu": nn.ELU,
+    "celu": nn.CELU,
+    "selu": nn.SELU,
+    "hardswish": nn.Hardswish,
+    "hardsigmoid": nn.Hardsigmoid,
+    "leaky_relu": nn.LeakyReLU,
+    "logsigmoid": nn.LogSigmoid,
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "tanhshrink": nn.Tanhshrink,
+}
+
+_FUNCTIONS = ("exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "sin", "cos", "erf", "atan")
+
+ENTRIES = (
+    *(OpEntry(name, OpKind.LUT, (module,)) for name, module in _MODULES.items()),
+    *(OpEntry(name, OpKind.LUT) for name in _FUNCTIONS),
+)
