@@ -2,7 +2,7 @@
 
 from ._quantized import Quantized, QuantizedOutput, is_in_region, mark_region
 from .functional import FloatFunctional, Resample
-from .gemm import Conv1d, Conv2d, Conv3d, ConvTranspose2d, Linear
+from .gemm import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Linear
 from .layers import twin
 from .layers import twin_named as __getattr__  # all other twins: ReLU, LayerNorm, AvgPool2d, ...
 from .stubs import DeQuantStub, QuantStub
@@ -11,7 +11,9 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "Conv3d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "DeQuantStub",
     "FloatFunctional",
     "Linear",

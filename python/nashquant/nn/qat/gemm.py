@@ -12,7 +12,7 @@ from nashquant.quantization.fake_quantize import FakeQuantize
 
 from ._quantized import Quantized, own_business
 
-__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d", "Linear"]
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Linear"]
 
 
 class _Gemm(Quantized):
@@ -50,21 +50,40 @@ class Conv3d(_Conv, nn.Conv3d):
     """nn.Conv3d with quantizers."""
 
 
-class ConvTranspose2d(_Gemm, nn.ConvTranspose2d):
-    """nn.ConvTranspose2d with quantizers."""
+class _ConvTranspose(_Gemm):
+    bias: Tensor | None
+    function: Callable[..., Tensor]
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Any:
-        """Gives the transposed convolution of `x` (n, c, h, w)."""
         if self.is_outside(x):
             return self.float_forward(x, output_size)
-        own: Any = self  # torch's annotations of these attributes don't fit its own functions
+        own: Any = self
         with own_business():
             x = self.enter(x)
+            dims = len(own.kernel_size)
             output_padding = own._output_padding(
-                x, output_size, own.stride, own.padding, own.kernel_size, 2, own.dilation
+                x, output_size, own.stride, own.padding, own.kernel_size, dims, own.dilation
             )
             weight, rest = self.quantized_weight(), (own.stride, own.padding, output_padding, own.groups, own.dilation)
-            return self.finish(F.conv_transpose2d(x, weight, self.bias, *rest))
+            return self.finish(self.function(x, weight, self.bias, *rest))
+
+
+class ConvTranspose1d(_ConvTranspose, nn.ConvTranspose1d):
+    """nn.ConvTranspose1d with quantizers."""
+
+    function = staticmethod(F.conv_transpose1d)
+
+
+class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
+    """nn.ConvTranspose2d with quantizers."""
+
+    function = staticmethod(F.conv_transpose2d)
+
+
+class ConvTranspose3d(_ConvTranspose, nn.ConvTranspose3d):
+    """nn.ConvTranspose3d with quantizers."""
+
+    function = staticmethod(F.conv_transpose3d)
 
 
 class Linear(_Gemm, nn.Linear):

@@ -77,10 +77,11 @@ class Flow:
         results = list(tensors_of(outputs))
         in_region = origin is Origin.REGION or node.kind in (OpKind.QUANT, OpKind.DEQUANT, OpKind.EMBEDDING)
         keep = bool(results) and (in_region or (node.kind is OpKind.PASS and origin is Origin.CONSTANT))
-        if keep or (in_region and _has_tensor(outputs)):  # a comparison, an argmax: it consumes all the same
+        consumes = in_region and _has_tensor(outputs)  # a comparison, an argmax: it consumes all the same
+        if keep or consumes:
             for operand in node.operands:
                 operand.value.consumers.append(node)
-        if keep:
+        if keep or (consumes and node.entry is None):  # what gives only integers is reported too, if it is unknown
             self.nodes.append(node)
         for _, tensor in results:
             value = self._describe(tensor, origin, node if keep else None)

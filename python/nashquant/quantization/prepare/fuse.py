@@ -111,7 +111,8 @@ def _is_plain_addition(add: Node) -> bool:
     shapes = {operand.value.shape for operand in add.operands}
     distinct = {id(operand.value) for operand in add.operands}
     in_region = all(operand.value.origin is Origin.REGION for operand in add.operands)
-    return len(add.operands) == 2 and len(distinct) == 2 and len(shapes) == 1 and in_region
+    plain = add.keywords.get("alpha", 1) == 1
+    return plain and len(add.operands) == 2 and len(distinct) == 2 and len(shapes) == 1 and in_region
 
 
 def fusable_but_shared(nodes: list[Node], graph: Graph) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -56,6 +57,7 @@ class Node:
         site: where a functional call stands in its owner's forward; None for a module call.
         writes_back: whether an in-place call must also change its first operand.
         place: file and line, for messages.
+        keywords: what a functional call was given by keyword, tensors left out.
     """
 
     entry: OpEntry | None
@@ -67,6 +69,7 @@ class Node:
     site: CallSite | None = None
     writes_back: bool = False
     place: str = ""
+    keywords: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> OpKind | None:

@@ -138,6 +138,7 @@ class Recorder(TorchFunctionMode):
         name, entry = _name(func), function_entry(func, args, kwargs)
         owner = self._scopes[-1][0]
         node = Node(entry, owner, name, self._operands(args, kwargs), owner=owner)
+        node.keywords = {key: value for key, value in kwargs.items() if not isinstance(value, Tensor)}
         in_region = bool(node.region_operands)
         site = self._site(node, in_region) if entry is not None and entry.redirected else None
         if in_region:
@@ -157,10 +158,11 @@ class Recorder(TorchFunctionMode):
         if node.label == "__setitem__":
             self.flow.ran(node, args[0])
             return None
-        if node.kind is OpKind.CONSTANT:
+        in_region = bool(node.region_operands)
+        # A functional embedding is a constant like others: quantized where a quantized op takes it.
+        if node.kind is OpKind.CONSTANT or (node.kind is OpKind.EMBEDDING and not in_region):
             self.flow.declare(outputs, Origin.CONSTANT)
             return outputs
-        in_region = bool(node.region_operands)
         if in_region and not self._is_known(node, args, outputs):
             node.entry = node.site = None
         elif in_region and site is not None and any(tensors_of(outputs)):
@@ -181,7 +183,8 @@ class Recorder(TorchFunctionMode):
             return False
         if node.kind is OpKind.RESAMPLE:  # keeps the grid of its data, which must have one
             return node.data is not None and node.data.origin is Origin.REGION
-        return node.kind is not OpKind.SPELLED  # here only in a form that is not spelled out
+        # The one comes here only in a form that is not spelled out, the other only with a table from the region.
+        return node.kind not in (OpKind.SPELLED, OpKind.EMBEDDING)
 
     def _site(self, node: Node, in_region: bool) -> Site:
         """What is known of the call that is running, which may have run before: its owner may be called twice."""

@@ -27,7 +27,7 @@ __all__ = [
 
 ENTRIES = (*gemm.ENTRIES, *arithmetic.ENTRIES, *tables.ENTRIES, *composites.ENTRIES, *moves.ENTRIES)
 
-_HOMES = (torch, F, Tensor)
+_HOMES = (torch, F, Tensor, torch.linalg, torch.special)
 
 
 def spellings(entry: OpEntry) -> Iterator[Callable[..., Any]]:
@@ -60,9 +60,10 @@ def function_entry(
     entry = _BY_FUNCTION.get(function)
     if entry is None or entry.with_tensor is None:
         return entry
-    if (len(args) > 1 and isinstance(args[1], Tensor)) or (kwargs and "other" in kwargs):
-        return _BY_NAME[entry.with_tensor]
-    return entry
+    kwargs = kwargs or {}
+    operands = (*args[:2], *(kwargs[name] for name in ("input", "other", "exponent") if name in kwargs))
+    joins_two = len(operands) > 1 and all(isinstance(operand, Tensor) for operand in operands)
+    return _BY_NAME[entry.with_tensor] if joins_two else entry
 
 
 def module_entry(module: nn.Module) -> OpEntry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import nn
 
 from nashquant.op_kind import OpKind
@@ -26,11 +27,20 @@ _MODULES: dict[str, type[nn.Module]] = {
     "softplus": nn.Softplus,
     "softsign": nn.Softsign,
     "tanhshrink": nn.Tanhshrink,
+    "hardshrink": nn.Hardshrink,
+    "softshrink": nn.Softshrink,
+    "rrelu": nn.RReLU,
 }
 
-_FUNCTIONS = ("exp", "log", "sqrt", "rsqrt", "reciprocal", "square", "pow", "sin", "cos", "erf", "atan")
+_FUNCTIONS = (
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logit", "sqrt", "rsqrt", "reciprocal", "square"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sinc"),
+    *("erf", "erfc", "ceil", "floor", "round", "trunc", "frac", "sign", "deg2rad", "rad2deg"),
+)
 
 ENTRIES = (
     *(OpEntry(name, OpKind.LUT, (module,)) for name, module in _MODULES.items()),
+    OpEntry("threshold", OpKind.LUT, (nn.Threshold,), functions=(F.threshold,)),
+    OpEntry("pow", OpKind.LUT, with_tensor="pow_tensor"),
     *(OpEntry(name, OpKind.LUT) for name in _FUNCTIONS),
 )
