@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,6 +41,11 @@ CASES = {
         [("a", "Conv2d"), ("_generated_relu_0", "FloatFunctional"), ("_generated_mul_0", "FloatFunctional")],
     ),
     "conv plus itself": (lambda s, x: (y := s.a(x)) + y, [("a", "Conv2d"), ("_generated_add_0", "FloatFunctional")]),
+    "conv plus twice x": (
+        lambda s, x: torch.add(s.a(x), x, alpha=2),
+        [("a", "Conv2d"), ("_generated_add_0", "FloatFunctional")],
+    ),
+    "conv plus once x": (lambda s, x: torch.add(s.a(x), x, alpha=1), [("_generated_add_0", "ConvAdd2d")]),
     "conv plus a number": (lambda s, x: s.a(x) + 1, [("a", "Conv2d"), ("_generated_add_0", "FloatFunctional")]),
     "broadcast addition": (
         lambda s, x: s.a(x) + x.mean((2, 3), keepdim=True),

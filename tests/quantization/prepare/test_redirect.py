@@ -106,7 +106,12 @@ def test_all_spellings_of_a_function_are_one_op() -> None:
     assert len(add) == 1
     assert function_entry(torch.max, (torch.ones(1), 0)).kind is OpKind.PASS  # type: ignore[union-attr]
     assert function_entry(torch.max, (torch.ones(1), torch.ones(1))).name == "maximum"  # type: ignore[union-attr]
-    assert function_entry(torch.cumsum) is None
+    assert function_entry(torch.i0) is None
+    x = torch.ones(1)
+    assert function_entry(torch.pow, (x, 2)).kind is OpKind.LUT  # type: ignore[union-attr]
+    assert function_entry(Tensor.__rpow__, (x, 2)).kind is OpKind.LUT  # type: ignore[union-attr]
+    assert function_entry(torch.pow, (2, x)).kind is OpKind.LUT  # type: ignore[union-attr]
+    assert function_entry(torch.pow, (x,), {"exponent": x}).name == "pow_tensor"  # type: ignore[union-attr]
     assert len(known_functions()) > 300
 
 
