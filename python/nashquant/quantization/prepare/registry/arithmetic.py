@@ -19,6 +19,7 @@ ENTRIES = (
         functions=(float_functional.add_relu,),
         joins=(Joins.SUM, Joins.ACTIVATION),
         suffix="AddReLU",
+        note="FloatFunctional.add_relu",
     ),
     OpEntry("sub", OpKind.ELEMENTWISE, aliases=("subtract", "rsub")),
     OpEntry("mul", OpKind.ELEMENTWISE, aliases=("multiply",)),

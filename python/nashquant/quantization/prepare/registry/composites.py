@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nashquant.op_kind import OpKind
 from nashquant.quantization.prepare.composite import (
@@ -44,7 +43,7 @@ ENTRIES = (
     OpEntry("div", OpKind.COMPOSITE, aliases=("divide", "true_divide", "truediv")),
     OpEntry("floor_divide", OpKind.COMPOSITE, aliases=("floordiv",)),
     OpEntry("remainder", OpKind.COMPOSITE, aliases=("mod",)),
-    OpEntry("pow_tensor", OpKind.COMPOSITE, functions=(torch.float_power, Tensor.float_power)),
+    OpEntry("pow_tensor", OpKind.COMPOSITE, aliases=("float_power",)),
     *(OpEntry(name, OpKind.COMPOSITE) for name in ("fmod", "hypot", "atan2", "addcdiv", "logaddexp", "cross")),
     *(OpEntry(name, OpKind.COMPOSITE) for name in ("normalize", "cosine_similarity", "pairwise_distance", "cdist")),
     *(OpEntry(name, OpKind.COMPOSITE) for name in ("var", "std", "prod", "cumprod", "logsumexp")),

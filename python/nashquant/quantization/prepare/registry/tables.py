@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import nn
 
 from nashquant.op_kind import OpKind
@@ -40,7 +39,7 @@ _FUNCTIONS = (
 
 ENTRIES = (
     *(OpEntry(name, OpKind.LUT, (module,)) for name, module in _MODULES.items()),
-    OpEntry("threshold", OpKind.LUT, (nn.Threshold,), functions=(F.threshold,)),
+    OpEntry("threshold", OpKind.LUT, (nn.Threshold,)),
     OpEntry("pow", OpKind.LUT, with_tensor="pow_tensor"),
     *(OpEntry(name, OpKind.LUT) for name in _FUNCTIONS),
 )
