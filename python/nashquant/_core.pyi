@@ -1,11 +1,14 @@
 """The Rust kernels. They take torch tensors on the CPU, dense in any order of axes, and write into tensors given.
 
 Everything here raises, before anything is written: TypeError for what is no tensor or has another dtype than f32,
-f64, bf16 or f16; ValueError for a tensor on another device, without memory, not dense, of another shape or memory
-order than its partner, or overlapping what is written; ValueError for a scale or `1 / scale` that is not positive
-and finite, and for integers that make no range.
+f64, bf16 or f16 (or than is said below); ValueError for a tensor on another device, without memory, not dense, of
+another shape or memory order than its partner, or overlapping what is written; ValueError for a scale or `1 / scale`
+that is not positive and finite, and for integers that make no range.
 
 The GIL is released meanwhile. Results do not depend on the number of threads or the instruction set.
+
+The instruction set is the widest of the CPU. The environment variable NASHQUANT_CPU_CAPABILITY, read once at import,
+asks for another: baseline, sse42, avx2 or avx512 (neon on ARM). ImportError if this CPU does not have it.
 """
 
 from typing import final
@@ -14,6 +17,8 @@ from torch import Tensor
 
 __all__ = [
     "Mask",
+    "add_saturating",
+    "cpu_capability",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
     "fake_quantize_observed_per_tensor",
@@ -30,6 +35,7 @@ __all__ = [
     "mse_search_per_channel",
     "mse_search_per_tensor",
     "percentile_per_tensor",
+    "requantize",
 ]
 
 @final
@@ -49,6 +55,9 @@ class Mask:
         """Has `x` the mask's shape and memory order?"""
     def unpack(self, y: Tensor) -> None:
         """Writes the bits to the bool tensor `y`, of the mask's shape and memory order."""
+
+def cpu_capability() -> str:
+    """The instruction set that the kernels run with."""
 
 def is_dense(x: Tensor) -> bool:
     """Do the elements of `x` fill their memory without gap or overlap, in whatever order of axes?"""
@@ -177,4 +186,16 @@ def mse_search_per_channel(x: Tensor, threshold: Tensor, *, axis: int, qmin: int
     """Writes the best threshold of each index of `axis` to `threshold`, `[C]` f32.
 
     Raises ValueError if a channel is empty, IndexError if `x` has no such axis.
+    """
+
+def requantize(acc: Tensor, y: Tensor, *, factor: float) -> None:
+    """Writes `acc * factor`, rounded half to even and saturated, to `y`; `acc` is int32, `y` int8 or int16.
+
+    Raises ValueError unless `0 <= factor < 2**31`.
+    """
+
+def add_saturating(a: Tensor, b: Tensor, y: Tensor, *, factor_a: float, factor_b: float) -> None:
+    """Writes `a * factor_a + b * factor_b`, rounded half to even and saturated, to `y`; all int8 or all int16.
+
+    Raises ValueError unless both factors are at least 0 and less than 2**31.
     """

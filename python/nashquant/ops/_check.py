@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+_INTEGERS = (torch.int8, torch.int16)
 _F32_TINY_INVERSE = 2.0**-128  # the greatest scale whose inverse, 2**128, is infinite in f32
 
 
@@ -84,6 +85,33 @@ def percentile(x: Tensor, percentile: float) -> None:
         raise ValueError(f"percentile is {_spelled(percentile)}, but must be from 0 to 100")
     if x.numel() == 0:
         raise ValueError("x has no elements, so no minimum, maximum or scale")
+
+
+def accumulator(acc: Tensor, dtype: torch.dtype) -> None:
+    """What an integer matrix product leaves, and the integers that shall become of it."""
+    _integers("y", dtype)
+    if acc.dtype != torch.int32:
+        raise TypeError(f"acc has dtype {acc.dtype}, but must be torch.int32")
+
+
+def terms(a: Tensor, b: Tensor) -> None:
+    """Two tensors of integers that lie on each other."""
+    if b.dtype != a.dtype:
+        raise ValueError(f"b has dtype {b.dtype}, but a has {a.dtype}")
+    if b.shape != a.shape:
+        raise ValueError(f"b has shape {list(b.shape)}, but a has {list(a.shape)}")
+    _integers("a", a.dtype)
+
+
+def factor(value: float) -> None:
+    """A number that 31 bits and a shift can hold."""
+    if not 0 <= value < 2**31 - 0.5:
+        raise ValueError(f"a factor is {_spelled(value)}, but must be at least 0 and less than 2**31")
+
+
+def _integers(name: str, dtype: torch.dtype) -> None:
+    if dtype not in _INTEGERS:
+        raise TypeError(f"{name} has dtype {dtype}, but must be torch.int8 or int16")
 
 
 def _spelled(value: float) -> str:

@@ -11,6 +11,7 @@ from nashquant import _core
 from ._clamp import Clamp
 
 Mask = _core.Mask
+cpu_capability = _core.cpu_capability
 _ONE = torch.empty((), dtype=torch.float32, device="cpu")  # room like this costs half of what `torch.empty(())` does
 _PLAIN = (Tensor, torch.nn.Parameter)
 # Looked up once: for a tensor of 1K elements, looking up costs as much as the kernel.
@@ -248,3 +249,22 @@ def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: i
     threshold = _per_channel(x, axis)
     _core.mse_search_per_channel(_dense(x), threshold, axis=axis, qmin=qmin, qmax=qmax, stride=stride)
     return threshold
+
+
+def requantize(acc: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """`acc * factor` as integers of `dtype`."""
+    acc = _dense(acc)
+    y = torch.empty_like(acc, dtype=dtype)
+    _core.requantize(acc, y, factor=factor)
+    return y
+
+
+def add_saturating(a: Tensor, b: Tensor, factor_a: float, factor_b: float) -> Tensor:
+    """`a * factor_a + b * factor_b` as integers of their dtype."""
+    a = _dense(a)
+    # What has another shape or dtype is left for the kernel to refuse: copying would change it.
+    if b.stride() != a.stride() and b.shape == a.shape and b.dtype == a.dtype:
+        b = torch.empty_like(a).copy_(b)
+    y = torch.empty_like(a)
+    _core.add_saturating(a, b, y, factor_a=factor_a, factor_b=factor_b)
+    return y

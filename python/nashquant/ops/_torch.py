@@ -154,3 +154,43 @@ def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: i
         winner = torch.where(error <= best, threshold, winner)
         best = torch.minimum(error, best)
     return torch.where((max_abs * 100).isfinite(), winner, max_abs)
+
+
+def requantize(acc: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
+    """`saturate(round_half_even(acc * factor))`, exactly, in int64."""
+    _check.accumulator(acc, dtype)
+    (multiplier,), shift = _fixed_point(factor)
+    return _saturated(_shifted(acc.long() * multiplier, shift), dtype)
+
+
+def add_saturating(a: Tensor, b: Tensor, factor_a: float, factor_b: float) -> Tensor:
+    """`saturate(round_half_even(a * factor_a + b * factor_b))`, exactly, in int64."""
+    _check.terms(a, b)
+    (of_a, of_b), shift = _fixed_point(factor_a, factor_b)
+    return _saturated(_shifted(a.long() * of_a + b.long() * of_b, shift), a.dtype)
+
+
+def _fixed_point(*factors: float) -> tuple[list[int], int]:
+    """A multiplier for each, and one shift: `multiplier * 2**-shift`. The largest has 31 bits; 0 is below 2**-32."""
+    for factor in factors:
+        _check.factor(factor)
+    largest = max(factors)
+    shift = 31 - math.frexp(largest)[1]
+    if round(math.ldexp(largest, shift)) == 2**31:  # rounding made it a bit longer
+        shift -= 1
+    if largest == 0 or shift > 62:
+        return [0 for _ in factors], 0
+    return [round(math.ldexp(factor, shift)) for factor in factors], shift
+
+
+def _shifted(value: Tensor, shift: int) -> Tensor:
+    """`value * 2**-shift`, half to even."""
+    whole = value >> shift
+    rest = value - (whole << shift)
+    up = (2 * rest > 1 << shift) | ((2 * rest == 1 << shift) & (whole % 2 == 1))
+    return whole + up
+
+
+def _saturated(value: Tensor, dtype: torch.dtype) -> Tensor:
+    ends = torch.iinfo(dtype)
+    return value.clamp(ends.min, ends.max).to(dtype)

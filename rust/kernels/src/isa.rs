@@ -45,6 +45,22 @@ impl Isa {
         found
     }
 
+    /// One word: `baseline`, `sse42`, `avx2`, `avx512` or `neon`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Baseline => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Level::Sse42 => "sse42",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Level::Neon => "neon",
+        }
+    }
+
     /// The widest instruction set of this CPU. Looks once.
     #[must_use]
     pub fn best() -> Self {

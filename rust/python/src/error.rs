@@ -37,4 +37,26 @@ macro_rules! by_dtype {
     };
 }
 
+/// The same for the dtype of a quantized tensor.
+macro_rules! by_integer {
+    ($x:expr, $T:ident => $body:expr) => {
+        match $x.dtype {
+            $crate::torch::DType::I8 => {
+                type $T = i8;
+                $body
+            }
+            $crate::torch::DType::I16 => {
+                type $T = i16;
+                $body
+            }
+            _ => Err(pyo3::exceptions::PyTypeError::new_err(format!(
+                "{} has dtype {}, but must be torch.int8 or int16",
+                $x.name,
+                $x.dtype_name()
+            ))),
+        }
+    };
+}
+
 pub(crate) use by_dtype;
+pub(crate) use by_integer;

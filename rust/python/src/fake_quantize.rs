@@ -1,13 +1,14 @@
 //! `fake_quantize_*`: carries, checks and calls.
 
 use nashquant_kernels::{
-    Isa, Layout,
+    Layout,
     fake_quantize::{self as kernels, Bounds, ChannelGrid, Grid, Moving, Range},
 };
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
     by_dtype,
+    capability::isa,
     error::value_error,
     strides::{channels, check_alike, same_order},
     torch::{Memory, TorchTeam, View},
@@ -85,7 +86,7 @@ pub(crate) fn fake_quantize_per_tensor(
     let mut memory = Memory::default();
     by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
-        py.detach(|| kernels::per_tensor(Isa::best(), &TorchTeam, x, grid, bounds_of(bounds), y)).map_err(value_error)
+        py.detach(|| kernels::per_tensor(isa(), &TorchTeam, x, grid, bounds_of(bounds), y)).map_err(value_error)
     })
 }
 
@@ -108,7 +109,7 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
     let (mut memory, mut mask) = (Memory::default(), Mask::of(&x));
     by_dtype!(x, T => {
         let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
-        py.detach(|| kernels::per_tensor_with_mask(Isa::best(), &TorchTeam, x, grid, bounds_of(bounds), y, bits)).map_err(value_error)
+        py.detach(|| kernels::per_tensor_with_mask(isa(), &TorchTeam, x, grid, bounds_of(bounds), y, bits)).map_err(value_error)
     })?;
     Ok(mask)
 }
@@ -185,7 +186,7 @@ fn observed<'a>(
     let range = Range { min_val: *min_val, max_val: *max_val };
     let after = by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(x)?, memory.write::<T>(y)?);
-        py.detach(|| kernels::observed_per_tensor(Isa::best(), &TorchTeam, x, bounds, moving, range, y, bits))
+        py.detach(|| kernels::observed_per_tensor(isa(), &TorchTeam, x, bounds, moving, range, y, bits))
             .map_err(value_error)
     })?;
     if let Some((range, grid)) = after {
@@ -214,7 +215,7 @@ pub(crate) fn fake_quantize_per_channel(
     let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
     by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
-        py.detach(|| kernels::per_channel(Isa::best(), &TorchTeam, x, layout, grid, y)).map_err(value_error)
+        py.detach(|| kernels::per_channel(isa(), &TorchTeam, x, layout, grid, y)).map_err(value_error)
     })
 }
 
@@ -238,7 +239,7 @@ pub(crate) fn fake_quantize_per_channel_with_mask(
     let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
     by_dtype!(x, T => {
         let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
-        py.detach(|| kernels::per_channel_with_mask(Isa::best(), &TorchTeam, x, layout, grid, y, bits))
+        py.detach(|| kernels::per_channel_with_mask(isa(), &TorchTeam, x, layout, grid, y, bits))
             .map_err(value_error)
     })?;
     Ok(mask)
@@ -257,7 +258,7 @@ pub(crate) fn fake_quantize_backward(
     let mut memory = Memory::default();
     by_dtype!(grad_y, T => {
         let (grad_y, bits, grad_x) = (memory.read::<T>(&grad_y)?, &mask.bits, memory.write::<T>(&grad_x)?);
-        py.detach(|| kernels::backward(Isa::best(), &TorchTeam, grad_y, bits, grad_x)).map_err(value_error)
+        py.detach(|| kernels::backward(isa(), &TorchTeam, grad_y, bits, grad_x)).map_err(value_error)
     })
 }
 
@@ -294,7 +295,7 @@ pub(crate) fn fake_quantize_learnable_backward(
     by_dtype!(x, T => {
         let (grad_y, x, grad_x) = (memory.read::<T>(&grad_y)?, memory.read::<T>(&x)?, memory.write::<T>(&grad_x)?);
         py.detach(|| kernels::learnable_backward(
-            Isa::best(), &TorchTeam, grad_y, x, layout, grid, grad_factor, grad_x, grad_scale, grad_zero_point
+            isa(), &TorchTeam, grad_y, x, layout, grid, grad_factor, grad_x, grad_scale, grad_zero_point
         )).map_err(value_error)
     })
 }

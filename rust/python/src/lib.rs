@@ -1,12 +1,14 @@
 //! `nashquant._core`: marshals tensors, releases the GIL, calls the kernels, translates errors. No arithmetic.
 
+mod capability;
 mod error;
 mod fake_quantize;
+mod integer;
 mod observe;
 mod strides;
 mod torch;
 
-pub(crate) use error::by_dtype;
+pub(crate) use error::{by_dtype, by_integer};
 use pyo3::prelude::*;
 
 #[pyfunction]
@@ -17,18 +19,27 @@ fn is_dense(x: &Bound<'_, PyAny>) -> PyResult<bool> {
 
 #[pymodule(name = "_core")]
 mod core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::{
+        capability::cpu_capability,
         fake_quantize::{
             Mask, fake_quantize_backward, fake_quantize_learnable_backward,
             fake_quantize_observed_per_tensor, fake_quantize_observed_per_tensor_with_mask,
             fake_quantize_per_channel, fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
             fake_quantize_per_tensor_with_mask,
         },
+        integer::{add_saturating, requantize},
         is_dense,
         observe::{
             histogram_per_channel, histogram_per_tensor, min_max_per_channel, min_max_per_tensor,
             mse_search_per_channel, mse_search_per_tensor, percentile_per_tensor,
         },
     };
+
+    #[pymodule_init]
+    fn init(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+        super::capability::choose()
+    }
 }

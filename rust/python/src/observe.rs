@@ -1,10 +1,11 @@
 //! `min_max_*`, `mse_search_*`, `histogram_*` and `percentile_*`: carries, checks and calls.
 
-use nashquant_kernels::{Isa, observe as kernels};
+use nashquant_kernels::observe as kernels;
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use crate::{
     by_dtype,
+    capability::isa,
     error::value_error,
     strides::channels,
     torch::{Memory, TorchTeam, View},
@@ -22,7 +23,7 @@ pub(crate) fn min_max_per_tensor(
     by_dtype!(x, T => {
         let (x, low, high) = (memory.read::<T>(&x)?, one(&mut memory, &low)?, one(&mut memory, &high)?);
         (*low, *high) =
-            py.detach(|| kernels::min_max_per_tensor(Isa::best(), &TorchTeam, x)).map_err(value_error)?;
+            py.detach(|| kernels::min_max_per_tensor(isa(), &TorchTeam, x)).map_err(value_error)?;
         Ok(())
     })
 }
@@ -40,7 +41,7 @@ pub(crate) fn min_max_per_channel(
     let (layout, mut memory) = (channels(&x, axis)?, Memory::default());
     by_dtype!(x, T => {
         let (x, low, high) = (memory.read::<T>(&x)?, memory.write(&low)?, memory.write(&high)?);
-        py.detach(|| kernels::min_max_per_channel(Isa::best(), &TorchTeam, x, layout, low, high)).map_err(value_error)
+        py.detach(|| kernels::min_max_per_channel(isa(), &TorchTeam, x, layout, low, high)).map_err(value_error)
     })
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn mse_search_per_tensor(
     let (x, mut memory, stride) = (View::of("x", x)?, Memory::default(), check_stride(stride)?);
     by_dtype!(x, T => {
         let x = memory.read::<T>(&x)?;
-        py.detach(|| kernels::mse_search_per_tensor(Isa::best(), &TorchTeam, x, qmin, qmax, stride))
+        py.detach(|| kernels::mse_search_per_tensor(isa(), &TorchTeam, x, qmin, qmax, stride))
             .map_err(value_error)
     })
 }
@@ -78,7 +79,7 @@ pub(crate) fn mse_search_per_channel(
     by_dtype!(x, T => {
         let (x, threshold) = (memory.read::<T>(&x)?, memory.write(&threshold)?);
         py.detach(|| {
-            kernels::mse_search_per_channel(Isa::best(), &TorchTeam, x, layout, qmin, qmax, stride, threshold)
+            kernels::mse_search_per_channel(isa(), &TorchTeam, x, layout, qmin, qmax, stride, threshold)
         })
         .map_err(value_error)
     })
@@ -95,7 +96,7 @@ pub(crate) fn histogram_per_tensor(
     let (x, counts, mut memory) = (View::of("x", x)?, View::of("counts", counts)?, Memory::default());
     by_dtype!(x, T => {
         let (x, counts) = (memory.read::<T>(&x)?, memory.write(&counts)?);
-        py.detach(|| kernels::histogram_per_tensor(Isa::best(), &TorchTeam, x, limit, counts)).map_err(value_error)
+        py.detach(|| kernels::histogram_per_tensor(isa(), &TorchTeam, x, limit, counts)).map_err(value_error)
     })
 }
 
@@ -114,7 +115,7 @@ pub(crate) fn histogram_per_channel(
     by_dtype!(x, T => {
         let (x, limit, counts) = (memory.read::<T>(&x)?, memory.read(&limit)?, memory.write(&counts)?);
         py.detach(|| {
-            kernels::histogram_per_channel(Isa::best(), &TorchTeam, x, layout, limit, bins, counts)
+            kernels::histogram_per_channel(isa(), &TorchTeam, x, layout, limit, bins, counts)
         })
         .map_err(value_error)
     })
@@ -126,7 +127,7 @@ pub(crate) fn percentile_per_tensor(py: Python<'_>, x: &Bound<'_, PyAny>, percen
     let (x, mut memory) = (View::of("x", x)?, Memory::default());
     by_dtype!(x, T => {
         let x = memory.read::<T>(&x)?;
-        py.detach(|| kernels::percentile_per_tensor(Isa::best(), &TorchTeam, x, percentile)).map_err(value_error)
+        py.detach(|| kernels::percentile_per_tensor(isa(), &TorchTeam, x, percentile)).map_err(value_error)
     })
 }
 

@@ -27,9 +27,16 @@ pub(crate) fn same_order(shape: &[i64], strides: &[i64], others: &[i64]) -> bool
 
 /// An error unless `b` has the dtype, shape and memory order of `a`.
 pub(crate) fn check_alike(a: &View<'_>, b: &View<'_>) -> PyResult<()> {
-    let fault = if a.dtype != b.dtype {
-        format!("{} has dtype {}, but {} has {}", b.name, b.dtype_name(), a.name, a.dtype_name())
-    } else if a.shape != b.shape {
+    if a.dtype == b.dtype {
+        return check_same_order(a, b);
+    }
+    let message = format!("{} has dtype {}, but {} has {}", b.name, b.dtype_name(), a.name, a.dtype_name());
+    Err(PyValueError::new_err(message))
+}
+
+/// An error unless `b` has the shape and memory order of `a`.
+pub(crate) fn check_same_order(a: &View<'_>, b: &View<'_>) -> PyResult<()> {
+    let fault = if a.shape != b.shape {
         format!("{} has shape {:?}, but {} has {:?}", b.name, b.shape, a.name, a.shape)
     } else if !same_order(a.shape, a.strides, b.strides) {
         format!("{} has strides {:?}, but {} has {:?}", b.name, b.strides, a.name, a.strides)

@@ -93,6 +93,8 @@ pub(crate) enum DType {
     Bf16,
     F32,
     F64,
+    I8,
+    I16,
     I32,
     I64,
     Bool,
@@ -106,6 +108,8 @@ impl DType {
             (4, 16, 1) => Self::Bf16,
             (2, 32, 1) => Self::F32,
             (2, 64, 1) => Self::F64,
+            (0, 8, 1) => Self::I8,
+            (0, 16, 1) => Self::I16,
             (0, 32, 1) => Self::I32,
             (0, 64, 1) => Self::I64,
             (6, 8, 1) => Self::Bool,
@@ -143,6 +147,16 @@ unsafe impl Native for Bf16 {
 unsafe impl Native for F16 {
     const DTYPE: DType = DType::F16;
     const NAME: &'static str = "torch.float16";
+}
+// SAFETY: the same integer type.
+unsafe impl Native for i8 {
+    const DTYPE: DType = DType::I8;
+    const NAME: &'static str = "torch.int8";
+}
+// SAFETY: the same integer type.
+unsafe impl Native for i16 {
+    const DTYPE: DType = DType::I16;
+    const NAME: &'static str = "torch.int16";
 }
 // SAFETY: the same integer type.
 unsafe impl Native for i32 {
