@@ -4,7 +4,8 @@
 
 use nashquant_kernels::{
     Isa, Layout,
-    fake_quantize::{self, ChannelGrid, Grid, mask_len},
+    fake_quantize::{self, ChannelGrid, Grid, Moving, Range, mask_len},
+    integer::{self, Factor, Factors},
     observe,
     parallel::Serial,
 };
@@ -14,7 +15,7 @@ const CHANNELS: usize = 64;
 const GRID: Grid = Grid { scale: 0.02, zero_point: 0, qmin: -128, qmax: 127 };
 const ROWS: Layout = Layout { outer: 1, channels: CHANNELS, inner: N / CHANNELS };
 const COLUMNS: Layout = Layout { outer: N / CHANNELS, channels: CHANNELS, inner: 1 };
-const KERNELS: [&str; 10] = [
+const KERNELS: [&str; 16] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
@@ -25,6 +26,12 @@ const KERNELS: [&str; 10] = [
     "min_max_per_channel",
     "mse_search_per_tensor",
     "mse_search_per_channel",
+    "fake_quantize_observed_per_tensor",
+    "histogram_per_tensor",
+    "percentile_per_tensor",
+    "requantize",
+    "add_saturating_int8",
+    "add_saturating_int16",
 ];
 
 fn main() {
@@ -42,6 +49,15 @@ fn run(kernel: &str, calls: usize) {
     let (mut low, mut high) = (vec![0.0; CHANNELS], vec![0.0; CHANNELS]);
     let scale = [0.02; CHANNELS];
     let grids = ChannelGrid { scale: &scale, zero_point: &[0; CHANNELS], qmin: -128, qmax: 127 };
+    let acc: Vec<i32> = (0..N).map(|i| noise(i) as i32).collect();
+    let (a, b): (Vec<i8>, Vec<i8>) = acc.iter().map(|acc| (*acc as i8, (acc >> 8) as i8)).unzip();
+    let (wide_a, wide_b): (Vec<i16>, Vec<i16>) =
+        acc.iter().map(|acc| (*acc as i16, (acc >> 16) as i16)).unzip();
+    let (mut sum, mut wide_sum, mut counts) = (vec![0_i8; N], vec![0_i16; N], vec![0_i64; 2048]);
+    let factor = Factor::new(1e-7).expect("in range");
+    let factors = Factors::new(0.7, 0.6).expect("in range");
+    let moving = Moving { averaging_constant: 0.01, qmin: -128, qmax: 127 };
+    let range = Range { min_val: -2.0, max_val: 2.0 };
     let (isa, team) = (Isa::best(), &Serial);
     for _ in 0..calls {
         match kernel {
@@ -65,9 +81,22 @@ fn run(kernel: &str, calls: usize) {
             "mse_search_per_channel" => {
                 observe::mse_search_per_channel(isa, team, &x, ROWS, -128, 127, 1, &mut low)
             }
+            "fake_quantize_observed_per_tensor" => {
+                fake_quantize::observed_per_tensor(isa, team, &x, moving, range, &mut y, Some(&mut mask))
+                    .map(drop)
+            }
+            "histogram_per_tensor" => observe::histogram_per_tensor(isa, team, &x, 3.0, &mut counts),
+            "percentile_per_tensor" => {
+                observe::percentile_per_tensor(isa, team, &x, 99.99).map(|value| y[0] = value)
+            }
+            "requantize" => integer::requantize(isa, team, &acc, factor, &mut sum),
+            "add_saturating_int8" => integer::add_saturating(isa, team, &a, &b, factors, &mut sum),
+            "add_saturating_int16" => {
+                integer::add_saturating(isa, team, &wide_a, &wide_b, factors, &mut wide_sum)
+            }
             other => panic!("no kernel is called {other}; there are {KERNELS:?}"),
         }
         .expect("lengths and grids fit");
     }
-    std::hint::black_box((y, mask, low, high));
+    std::hint::black_box((y, mask, low, high, sum, wide_sum, counts));
 }

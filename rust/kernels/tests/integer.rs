@@ -75,8 +75,8 @@ fn small_factors_are_zero_and_large_ones_an_error() {
     assert_eq!(error.to_string(), "y has 2 elements, but 1 are needed");
 }
 
-fn every_pair<T: Integer + From<i8>>(values: &[T]) {
-    for (of_a, of_b) in [(0.5, 0.5), (0.7, 1.3), (1.0, 1e-3), (3e-7, 0.0), (0.0, 0.0), (1.5, 1e-12)] {
+fn every_pair<T: Integer + From<i8>>(values: &[T], factors: &[(f64, f64)]) {
+    for &(of_a, of_b) in factors {
         let a: Vec<T> = values.iter().flat_map(|a| vec![*a; values.len()]).collect();
         let b: Vec<T> = values.iter().flat_map(|_| values).copied().collect();
         let expected: Vec<_> = a.iter().zip(&b).map(|(a, b)| naive_add(*a, *b, of_a, of_b)).collect();
@@ -91,17 +91,56 @@ fn every_pair<T: Integer + From<i8>>(values: &[T]) {
     }
 }
 
+const FACTORS: [(f64, f64); 6] = [(0.5, 0.5), (0.7, 1.3), (1.0, 1e-3), (3e-7, 0.0), (0.0, 0.0), (1.5, 1e-12)];
+
 #[test]
 fn every_pair_of_int8_is_added_exactly() {
-    every_pair(&(i8::MIN..=i8::MAX).collect::<Vec<_>>());
+    every_pair(&(i8::MIN..=i8::MAX).collect::<Vec<_>>(), &FACTORS);
 }
 
 #[test]
 fn pairs_of_int16_are_added_exactly() {
-    every_pair(&(i16::MIN..=i16::MAX).step_by(257).chain(i16::MAX - 3..=i16::MAX).collect::<Vec<_>>());
+    every_pair(
+        &(i16::MIN..=i16::MAX).step_by(257).chain(i16::MAX - 3..=i16::MAX).collect::<Vec<_>>(),
+        &FACTORS,
+    );
+}
+
+/// Every shift, multipliers whose lower half is least, greatest or just beyond, and sums that almost cancel.
+#[test]
+fn every_shift_and_every_half_is_exact() {
+    let ends = [0, 1, 2, 3, 4, 5, 127, -1, -2, -3, -4, -5, -127, -128];
+    let wide_ends: Vec<i16> =
+        ends.into_iter().chain([i16::MAX, i16::MAX - 1, i16::MIN, i16::MIN + 1]).collect();
+    let narrow_ends: Vec<i8> = ends.iter().map(|&end| end as i8).collect();
+    for shift in 0..=62 {
+        for multiplier in
+            [1 << 30, (1 << 30) + 1, 0x7fff_7fff, 0x7fff_8000, 0x7fff_8001, 0x7fff_fffe, 0x7fff_ffff_i64]
+        {
+            let factor = |multiplier: i64| multiplier as f64 * 2_f64.powi(-shift);
+            let factors = [multiplier, multiplier - 1, 0x4000_8000, 0xffff, 0x8000, 0x8001, 1, 0].map(factor);
+            let factors: Vec<_> =
+                factors.into_iter().flat_map(|b| [(factors[0], b), (b, factors[0])]).collect();
+            every_pair(&wide_ends, &factors);
+            every_pair(&narrow_ends, &factors);
+        }
+    }
 }
 
 proptest! {
+    #[test]
+    fn sums_are_exact_on_anything(
+        pairs in prop::collection::vec(any::<(i16, i16)>(), 0..140), of_a in 1e-6..1e5_f64, ratio in 0.0..=1.0_f64,
+    ) {
+        let (a, b): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let expected: Vec<_> = a.iter().zip(&b).map(|(a, b)| naive_add(*a, *b, of_a, of_a * ratio)).collect();
+        for isa in Isa::available() {
+            let mut y = vec![0_i16; a.len()];
+            add_saturating(isa, &Serial, &a, &b, Factors::new(of_a, of_a * ratio).unwrap(), &mut y).unwrap();
+            prop_assert!(y.iter().map(|y| i128::from(*y)).eq(expected.iter().copied()), "{isa:?}");
+        }
+    }
+
     #[test]
     fn accumulators_are_requantized_exactly(
         acc in prop::collection::vec(any::<i32>(), 0..70), mantissa in 1.0..2.0_f64, exponent in -31..16_i32,

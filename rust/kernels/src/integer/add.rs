@@ -1,10 +1,16 @@
 //! The sum of two tensors with scales of their own.
+//!
+//! ```text
+//! sum = a * multiplier_a + b * multiplier_b             # 48 bits for int16
+//!     = high * 2^16 + low                               # from halves of the multipliers: two sums of 32 bits
+//! y   = saturate(round_half_even(high.low * 2^-shift))
+//! ```
 
 use super::{Factors, Integer};
 use crate::{
     Error, Isa,
     error::check_len,
-    fake_quantize::{clamp, round},
+    fake_quantize::clamp,
     isa::per_isa,
     parallel::{BLOCK, Team, share},
 };
@@ -30,22 +36,50 @@ pub fn add_saturating<T: Integer>(
     Ok(())
 }
 
-/// In f64, which holds the sum of two products of 16 and 31 bits exactly, and has vectors where i64 lacks shifts.
 #[inline(always)]
 fn block<T: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [T]) {
+    match factors.shift {
+        18..=46 => in_halves(a, b, factors, y),
+        _ => in_f64(a, b, factors, y), // a larger factor of 2^13 and more, or below 2^-16
+    }
+}
+
+/// In i32, half as wide as f64: so twice as many fit into a vector. For shifts of 18 to 46.
+#[inline(always)]
+fn in_halves<T: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [T]) {
+    let (low_end, high_end) = (i32::from(T::ENDS.0), i32::from(T::ENDS.1));
+    let ((high_a, low_a), (high_b, low_b)) = (halves(factors.multipliers.0), halves(factors.multipliers.1));
+    let shift = factors.shift - 16;
+    let (below, half) = ((1 << shift) - 1, 1 << (shift - 1));
+    for ((a, b), y) in a.iter().zip(b).zip(y) {
+        let (a, b) = (i32::from(a.widen()), i32::from(b.widen()));
+        let low = a * low_a + b * low_b;
+        let high = a * high_a + b * high_b + (low >> 16);
+        // All that matters of the lower 16 bits is whether there are any; the lowest bit above is not yet the half.
+        let high = high | i32::from(low & 0xffff != 0);
+        let whole = high >> shift;
+        // Just below a half, plus 1 where the whole is odd: exactly a half then goes up to even, and down else.
+        let up = ((high & below) + (half - 1) + (whole & 1)) >> shift;
+        *y = T::narrow((whole + up).clamp(low_end, high_end));
+    }
+}
+
+/// `high * 2^16 + low`, with `-2^15 < low <= 2^15`: the sum of two products of such a `low` and an i16 fits into i32.
+fn halves(multiplier: i32) -> (i32, i32) {
+    let high = ((multiplier as u32 + 0x7fff) >> 16) as i32; // at most 2^15
+    (high, (i64::from(multiplier) - (i64::from(high) << 16)) as i32)
+}
+
+/// In f64, which holds the sum exactly.
+#[inline(always)]
+fn in_f64<T: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [T]) {
+    const SHIFT: f64 = 6_755_399_441_055_744.0; // 1.5 · 2⁵²: rounds, half to even, and leaves the integer in the low bits
     let (low, high) = (f64::from(T::ENDS.0), f64::from(T::ENDS.1));
     let unit = 2.0_f64.powi(-(factors.shift as i32));
     let (of_a, of_b) = (f64::from(factors.multipliers.0) * unit, f64::from(factors.multipliers.1) * unit);
     for ((a, b), y) in a.iter().zip(b).zip(y) {
         let sum = f64::from(i32::from(a.widen())) * of_a + f64::from(i32::from(b.widen())) * of_b;
         // The ends are whole, so clamping first changes nothing.
-        *y = T::narrow(to_i32(round(clamp(sum, low, high))));
+        *y = T::narrow((clamp(sum, low, high) + SHIFT).to_bits() as i32);
     }
-}
-
-/// Of a whole number in i32's range. `as` also checks for NaN and the range, one value at a time.
-#[inline(always)]
-fn to_i32(whole: f64) -> i32 {
-    const SHIFT: f64 = 6_755_399_441_055_744.0; // 1.5 · 2⁵²: the integer is then in the low bits
-    (whole + SHIFT).to_bits() as i32
 }
