@@ -81,10 +81,17 @@ fn run(kernel: &str, calls: usize) {
             "mse_search_per_channel" => {
                 observe::mse_search_per_channel(isa, team, &x, ROWS, -128, 127, 1, &mut low)
             }
-            "fake_quantize_observed_per_tensor" => {
-                fake_quantize::observed_per_tensor(isa, team, &x, moving, range, &mut y, Some(&mut mask))
-                    .map(drop)
-            }
+            "fake_quantize_observed_per_tensor" => fake_quantize::observed_per_tensor(
+                isa,
+                team,
+                &x,
+                None,
+                moving,
+                range,
+                &mut y,
+                Some(&mut mask),
+            )
+            .map(drop),
             "histogram_per_tensor" => observe::histogram_per_tensor(isa, team, &x, 3.0, &mut counts),
             "percentile_per_tensor" => {
                 observe::percentile_per_tensor(isa, team, &x, 99.99).map(|value| y[0] = value)
