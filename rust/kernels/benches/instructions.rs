@@ -3,7 +3,7 @@
 //! `instructions [KERNEL CALLS]`; without arguments, every kernel once.
 
 use nashquant_kernels::{
-    Isa, Layout,
+    Element, F16, Isa, Layout,
     fake_quantize::{self, ChannelGrid, Grid, Moving, Range, mask_len},
     integer::{self, Factor, Factors},
     observe,
@@ -15,10 +15,12 @@ const CHANNELS: usize = 64;
 const GRID: Grid = Grid { scale: 0.02, zero_point: 0, qmin: -128, qmax: 127 };
 const ROWS: Layout = Layout { outer: 1, channels: CHANNELS, inner: N / CHANNELS };
 const COLUMNS: Layout = Layout { outer: N / CHANNELS, channels: CHANNELS, inner: 1 };
-const KERNELS: [&str; 16] = [
+const KERNELS: [&str; 18] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
+    "fake_quantize_per_tensor_with_mask_f16",
+    "fake_quantize_backward_f16",
     "fake_quantize_per_channel",
     "fake_quantize_per_channel_with_mask",
     "fake_quantize_per_channel_with_mask_columns",
@@ -46,6 +48,8 @@ fn run(kernel: &str, calls: usize) {
     let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(12_345).rotate_left(7);
     let x: Vec<f32> = (0..N).map(|i| (noise(i) >> 8) as f32 / 2_796_202.0 - 3.0).collect();
     let (mut y, mut mask) = (vec![0.0; N], vec![0b1011_0111; mask_len(N)]);
+    let halves: Vec<F16> = x.iter().map(|x| F16::narrow(*x)).collect();
+    let mut halves_y = halves.clone();
     let (mut low, mut high) = (vec![0.0; CHANNELS], vec![0.0; CHANNELS]);
     let scale = [0.02; CHANNELS];
     let grids = ChannelGrid { scale: &scale, zero_point: &[0; CHANNELS], qmin: -128, qmax: 127 };
@@ -65,6 +69,10 @@ fn run(kernel: &str, calls: usize) {
             "fake_quantize_per_tensor_with_mask" => {
                 fake_quantize::per_tensor_with_mask(isa, team, &x, GRID, None, &mut y, &mut mask)
             }
+            "fake_quantize_per_tensor_with_mask_f16" => {
+                fake_quantize::per_tensor_with_mask(isa, team, &halves, GRID, None, &mut halves_y, &mut mask)
+            }
+            "fake_quantize_backward_f16" => fake_quantize::backward(isa, team, &halves, &mask, &mut halves_y),
             "fake_quantize_backward" => fake_quantize::backward(isa, team, &x, &mask, &mut y),
             "fake_quantize_per_channel" => fake_quantize::per_channel(isa, team, &x, ROWS, grids, &mut y),
             "fake_quantize_per_channel_with_mask" => {
@@ -105,5 +113,5 @@ fn run(kernel: &str, calls: usize) {
         }
         .expect("lengths and grids fit");
     }
-    std::hint::black_box((y, mask, low, high, sum, wide_sum, counts));
+    std::hint::black_box((y, halves_y, mask, low, high, sum, wide_sum, counts));
 }

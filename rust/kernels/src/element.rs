@@ -2,6 +2,8 @@
 
 use std::ops::{Add, Mul, Sub};
 
+use crate::{Isa, half};
+
 /// What arithmetic runs in: f32, or f64 for f64 tensors.
 pub trait Wide:
     Copy + PartialOrd + Send + Sync + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self>
@@ -28,6 +30,30 @@ pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     fn widen(self) -> Self::Wide;
     /// Rounded to nearest, ties to even; NaN stays NaN.
     fn narrow(wide: Self::Wide) -> Self;
+
+    /// What [`Element::staged`] hands on: the type itself, unless converting many at once is quicker than one by one.
+    type Staged: Element<Wide = Self::Wide>;
+    /// Lets `work` write `y` from `x`, at once or in pieces of [`STAGE`]; it is told the number of the first element.
+    fn staged(
+        isa: Isa,
+        x: &[Self],
+        y: &mut [Self],
+        work: impl FnMut(usize, &[Self::Staged], &mut [Self::Staged]),
+    );
+}
+
+/// Elements that are converted together.
+pub(crate) const STAGE: usize = 512;
+
+/// For types that need no conversion.
+macro_rules! at_once {
+    () => {
+        type Staged = Self;
+        #[inline(always)]
+        fn staged(_: Isa, x: &[Self], y: &mut [Self], mut work: impl FnMut(usize, &[Self], &mut [Self])) {
+            work(0, x, y);
+        }
+    };
 }
 
 macro_rules! native {
@@ -60,6 +86,7 @@ macro_rules! native {
             fn narrow(wide: Self) -> Self {
                 wide
             }
+            at_once!();
         }
     };
 }
@@ -88,9 +115,11 @@ impl Element for Bf16 {
         // Rounding could carry a NaN's mantissa into infinity.
         Self(if bits & 0x7fff_ffff > 0x7f80_0000 { 0x7fc0 } else { rounded as u16 })
     }
+
+    at_once!();
 }
 
-/// IEEE half precision. Converted with integer operations, so that no CPU needs F16C.
+/// IEEE half precision. Converted with integer operations where the CPU has no instruction for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct F16(pub u16);
@@ -122,5 +151,17 @@ impl Element for F16 {
         let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
         let finite = if magnitude >= 0x4780_0000 { 0x7c00 } else { finite };
         Self((sign | if magnitude > 0x7f80_0000 { 0x7e00 } else { finite }) as u16)
+    }
+
+    type Staged = f32;
+
+    fn staged(isa: Isa, x: &[Self], y: &mut [Self], mut work: impl FnMut(usize, &[f32], &mut [f32])) {
+        let (mut wide_x, mut wide_y) = ([0.0; STAGE], [0.0; STAGE]);
+        for (i, (x, y)) in x.chunks(STAGE).zip(y.chunks_mut(STAGE)).enumerate() {
+            let (wide_x, wide_y) = (&mut wide_x[..x.len()], &mut wide_y[..x.len()]);
+            half::widen(isa, x, wide_x);
+            work(i * STAGE, wide_x, wide_y);
+            half::narrow(isa, wide_y, y);
+        }
     }
 }

@@ -30,7 +30,7 @@ impl Isa {
             use std::arch::is_x86_feature_detected as has;
             if has!("sse3") && has!("ssse3") && has!("sse4.1") && has!("sse4.2") && has!("popcnt") {
                 found.push(Self(Level::Sse42));
-                if has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") {
+                if has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt") && has!("f16c") {
                     found.push(Self(Level::Avx2));
                     if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
                         found.push(Self(Level::Avx512));
@@ -95,7 +95,7 @@ macro_rules! per_isa {
             // SAFETY: an `Isa(Sse42)` is only made after detecting sse3 to sse4.2 and popcnt.
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Level::Sse42 => unsafe { sse42::<$($generic),*>($($arg),*) },
-            // SAFETY: an `Isa(Avx2)` is only made after detecting avx2, bmi1, bmi2, lzcnt and all of Sse42.
+            // SAFETY: an `Isa(Avx2)` is only made after detecting avx2, bmi1, bmi2, lzcnt, f16c and all of Sse42.
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Level::Avx2 => unsafe { avx2::<$($generic),*>($($arg),*) },
             // SAFETY: an `Isa(Avx512)` is only made after detecting avx512f, bw, dq, vl and all of Avx2.
@@ -109,4 +109,17 @@ macro_rules! per_isa {
     }};
 }
 
-pub(crate) use per_isa;
+/// Calls `$with` where `$isa` has F16C, which AVX2 and more imply; else `$portable`.
+macro_rules! per_f16c {
+    ($isa:expr, $with:expr, $portable:expr, ($($arg:ident: $kind:ty),*)) => {{
+        #[allow(unsafe_code, reason = "an Isa is only made after detecting its features")]
+        match $isa.0 {
+            // SAFETY: an `Isa(Avx2)` or `Isa(Avx512)` is only made after detecting avx2 and f16c.
+            #[cfg(target_arch = "x86_64")]
+            $crate::isa::Level::Avx2 | $crate::isa::Level::Avx512 => unsafe { $with($($arg),*) },
+            _ => $crate::isa::per_isa!($isa, $portable, [], ($($arg: $kind),*) -> ()),
+        }
+    }};
+}
+
+pub(crate) use {per_f16c, per_isa};

@@ -7,6 +7,7 @@
 mod element;
 mod error;
 pub mod fake_quantize;
+mod half;
 pub mod integer;
 mod isa;
 mod layout;

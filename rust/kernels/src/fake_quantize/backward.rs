@@ -26,9 +26,15 @@ pub fn backward<T: Element>(
     check_len("mask", mask.len(), mask_len(grad_y.len()))?;
     let blocks = grad_y.chunks(BLOCK).zip(mask.chunks(mask_len(BLOCK))).zip(grad_x.chunks_mut(BLOCK));
     share(team, blocks, |((grad_y, mask), grad_x)| {
-        per_isa!(isa, block::<T>, [T: Element], (grad_y: &[T], mask: &[u8], grad_x: &mut [T]) -> ());
+        T::staged(isa, grad_y, grad_x, |first, grad_y, grad_x| {
+            some(isa, grad_y, &mask[mask_len(first)..], grad_x)
+        });
     });
     Ok(())
+}
+
+fn some<T: Element>(isa: Isa, grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
+    per_isa!(isa, block::<T>, [T: Element], (grad_y: &[T], mask: &[u8], grad_x: &mut [T]) -> ());
 }
 
 #[inline(always)]
