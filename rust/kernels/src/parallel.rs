@@ -18,7 +18,7 @@ impl Team for Serial {
     }
 }
 
-/// How many elements one job of an elementwise kernel takes; below this, threads cost more than they bring.
+/// How many elements one job of an elementwise kernel takes.
 pub(crate) const BLOCK: usize = 32 * 1024;
 
 /// Does `work` on every job, each of which may own a `&mut` piece of the output.
@@ -37,4 +37,13 @@ pub(crate) fn share<J: Send>(
             work(job);
         }
     });
+}
+
+/// As [`share`], for blocks that are read and written once: to wake a sleeping thread takes as long as three of them.
+pub(crate) fn share_light<J: Send>(
+    team: &dyn Team,
+    blocks: impl ExactSizeIterator<Item = J>,
+    work: impl Fn(J) + Sync,
+) {
+    if blocks.len() < 4 { blocks.for_each(work) } else { share(team, blocks, work) }
 }

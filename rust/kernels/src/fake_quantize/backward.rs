@@ -5,7 +5,7 @@ use crate::{
     Element, Error, Isa, Wide,
     error::check_len,
     isa::per_isa,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team, share_light},
 };
 
 /// Writes `grad_y * inside` to `grad_x`; `mask` holds one bit for each element, as the forward wrote it.
@@ -25,7 +25,7 @@ pub fn backward<T: Element>(
     check_len("grad_x", grad_x.len(), grad_y.len())?;
     check_len("mask", mask.len(), mask_len(grad_y.len()))?;
     let blocks = grad_y.chunks(BLOCK).zip(mask.chunks(mask_len(BLOCK))).zip(grad_x.chunks_mut(BLOCK));
-    share(team, blocks, |((grad_y, mask), grad_x)| {
+    share_light(team, blocks, |((grad_y, mask), grad_x)| {
         T::staged(isa, grad_y, grad_x, |first, grad_y, grad_x| {
             some(isa, grad_y, &mask[mask_len(first)..], grad_x)
         });

@@ -15,7 +15,7 @@ use crate::{
     Element, Error, Isa, Layout,
     error::check_len,
     isa::per_isa,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team, share_light},
 };
 
 /// Shorter runs than this go through [`Columns`]: a loop of a few elements is mostly overhead.
@@ -39,13 +39,13 @@ pub fn per_channel<T: Element>(
     let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).enumerate();
     if let Some(columns) = Columns::new(&grids, layout, x.len()) {
         let columns = &columns;
-        share(team, blocks, |(i, (x, y))| {
+        share_light(team, blocks, |(i, (x, y))| {
             let first = i * BLOCK;
             per_isa!(isa, columns_block::<T>, [T: Element],
                 (x: &[T], columns: &Columns<T::Wide>, first: usize, y: &mut [T]) -> ());
         });
     } else {
-        share(team, blocks, |(i, (x, y))| {
+        share_light(team, blocks, |(i, (x, y))| {
             let runs = Runs::starting_at(i * BLOCK, &grids, layout.inner);
             per_isa!(isa, runs_block::<T>, [T: Element], (x: &[T], runs: Runs<'_, T::Wide>, y: &mut [T]) -> ());
         });
@@ -72,13 +72,13 @@ pub fn per_channel_with_mask<T: Element>(
     let blocks = x.chunks(BLOCK).zip(y.chunks_mut(BLOCK)).zip(mask.chunks_mut(mask_len(BLOCK))).enumerate();
     if let Some(columns) = Columns::new(&grids, layout, x.len()) {
         let columns = &columns;
-        share(team, blocks, |(i, ((x, y), mask))| {
+        share_light(team, blocks, |(i, ((x, y), mask))| {
             let first = i * BLOCK;
             per_isa!(isa, columns_block_with_mask::<T>, [T: Element],
                 (x: &[T], columns: &Columns<T::Wide>, first: usize, y: &mut [T], mask: &mut [u8]) -> ());
         });
     } else {
-        share(team, blocks, |(i, ((x, y), mask))| {
+        share_light(team, blocks, |(i, ((x, y), mask))| {
             let runs = Runs::starting_at(i * BLOCK, &grids, layout.inner);
             per_isa!(isa, runs_block_with_mask::<T>, [T: Element],
                 (x: &[T], runs: Runs<'_, T::Wide>, y: &mut [T], mask: &mut [u8]) -> ());

@@ -9,7 +9,7 @@ use crate::{
     Element, Error, Isa,
     error::check_len,
     isa::per_isa,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team, share_light},
 };
 
 /// Writes the fake-quantized `x` to `y`; `x` clamped to `bounds` first, if there are any.
@@ -72,7 +72,7 @@ pub(super) fn on_grid<'a, T: Element, B: Bound<T::Wide>>(
         per_isa!(isa, formula::slice::<T, InSingle, B>, [T: Element, B: Bound<T::Wide>],
             (x: &[T], grid: Steps<T::Wide, B>, y: &mut [T]) -> ());
     }
-    share(team, blocks, |(x, y)| T::staged(isa, x, y, |_, x, y| some(isa, x, grid, y)));
+    share_light(team, blocks, |(x, y)| T::staged(isa, x, y, |_, x, y| some(isa, x, grid, y)));
 }
 
 /// As [`on_grid`], with the bits of each block.
@@ -92,7 +92,7 @@ pub(super) fn on_grid_with_mask<'a, T: Element, B: Bound<T::Wide>>(
         per_isa!(isa, block::<T, B>, [T: Element, B: Bound<T::Wide>],
             (x: &[T], grid: Steps<T::Wide, B>, y: &mut [T], mask: &mut [u8]) -> ());
     }
-    share(team, blocks, |((x, y), mask)| {
+    share_light(team, blocks, |((x, y), mask)| {
         T::staged(isa, x, y, |first, x, y| {
             some(isa, x, grid, y, &mut mask[mask_len(first)..mask_len(first + x.len())]);
         });

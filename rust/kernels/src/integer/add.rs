@@ -12,7 +12,7 @@ use crate::{
     error::check_len,
     fake_quantize::clamp,
     isa::per_isa,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team, share_light},
 };
 
 /// Writes `a * factors.0 + b * factors.1`, rounded half to even, then saturated, to `y`. Exact, so the same on every
@@ -30,7 +30,7 @@ pub fn add_saturating<T: Integer>(
 ) -> Result<(), Error> {
     check_len("b", b.len(), a.len())?;
     check_len("y", y.len(), a.len())?;
-    share(team, a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(y.chunks_mut(BLOCK)), |((a, b), y)| {
+    share_light(team, a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(y.chunks_mut(BLOCK)), |((a, b), y)| {
         per_isa!(isa, block::<T>, [T: Integer], (a: &[T], b: &[T], factors: Factors, y: &mut [T]) -> ());
     });
     Ok(())

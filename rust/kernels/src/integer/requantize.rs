@@ -5,7 +5,7 @@ use crate::{
     Error, Isa,
     error::check_len,
     isa::per_isa,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team, share_light},
 };
 
 /// Writes `acc * factor`, rounded half to even, then saturated, to `y`. Exact, so the same on every [`Isa`] and [`Team`].
@@ -20,7 +20,7 @@ pub fn requantize<T: Integer>(
     y: &mut [T],
 ) -> Result<(), Error> {
     check_len("y", y.len(), acc.len())?;
-    share(team, acc.chunks(BLOCK).zip(y.chunks_mut(BLOCK)), |(acc, y)| {
+    share_light(team, acc.chunks(BLOCK).zip(y.chunks_mut(BLOCK)), |(acc, y)| {
         per_isa!(isa, block::<T>, [T: Integer], (acc: &[i32], factor: Factor, y: &mut [T]) -> ());
     });
     Ok(())

@@ -10,7 +10,7 @@ use crate::{
     Element, Error, Isa, Layout, Wide,
     error::check_len,
     isa::per_isa,
-    parallel::{BLOCK, Team, share},
+    parallel::{BLOCK, Team, share, share_light},
 };
 
 /// Columns side by side: with 32, the three rows of them fill twelve of AVX2's sixteen registers.
@@ -63,7 +63,7 @@ pub fn min_max_per_tensor<T: Element>(isa: Isa, team: &dyn Team, x: &[T]) -> Res
 
 fn seen<T: Element>(isa: Isa, team: &dyn Team, x: &[T]) -> Seen {
     let mut blocks = vec![Seen::NOTHING; x.len().div_ceil(BLOCK)];
-    share(team, x.chunks(BLOCK).zip(&mut blocks), |(x, block)| {
+    share_light(team, x.chunks(BLOCK).zip(&mut blocks), |(x, block)| {
         *block = per_isa!(isa, scan::<T>, [T: Element], (x: &[T]) -> Seen);
     });
     blocks.into_iter().fold(Seen::NOTHING, Seen::and)
