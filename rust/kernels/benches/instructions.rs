@@ -15,7 +15,7 @@ const CHANNELS: usize = 64;
 const GRID: Grid = Grid { scale: 0.02, zero_point: 0, qmin: -128, qmax: 127 };
 const ROWS: Layout = Layout { outer: 1, channels: CHANNELS, inner: N / CHANNELS };
 const COLUMNS: Layout = Layout { outer: N / CHANNELS, channels: CHANNELS, inner: 1 };
-const KERNELS: [&str; 18] = [
+const KERNELS: [&str; 19] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
@@ -24,6 +24,7 @@ const KERNELS: [&str; 18] = [
     "fake_quantize_per_channel",
     "fake_quantize_per_channel_with_mask",
     "fake_quantize_per_channel_with_mask_columns",
+    "fake_quantize_learnable_backward",
     "min_max_per_tensor",
     "min_max_per_channel",
     "mse_search_per_tensor",
@@ -81,6 +82,9 @@ fn run(kernel: &str, calls: usize) {
             "fake_quantize_per_channel_with_mask_columns" => {
                 fake_quantize::per_channel_with_mask(isa, team, &x, COLUMNS, grids, &mut y, &mut mask)
             }
+            "fake_quantize_learnable_backward" => fake_quantize::learnable_backward(
+                isa, team, &x, &x, ROWS, grids, 1.0, &mut y, &mut low, &mut high,
+            ),
             "min_max_per_tensor" => observe::min_max_per_tensor(isa, team, &x).map(|(least, _)| y[0] = least),
             "min_max_per_channel" => observe::min_max_per_channel(isa, team, &x, ROWS, &mut low, &mut high),
             "mse_search_per_tensor" => {

@@ -113,8 +113,13 @@ fn job<T: Element>(
     piece: usize,
     grad_x: &mut [T],
 ) -> Vec<Sums> {
+    // A loop, not a closure handed to `collect`: that would be compiled for the baseline.
+    let mut sums = Vec::with_capacity(x.len().div_ceil(piece));
     let runs = x.chunks(piece).zip(grad_y.chunks(piece)).zip(grad_x.chunks_mut(piece)).enumerate();
-    runs.map(|(i, ((x, grad_y), grad_x))| run(x, grad_y, grids[(first + i) % grids.len()], grad_x)).collect()
+    for (i, ((x, grad_y), grad_x)) in runs {
+        sums.push(run(x, grad_y, grids[(first + i) % grids.len()], grad_x));
+    }
+    sums
 }
 
 /// Neighbours on one grid.
@@ -125,8 +130,17 @@ fn run<T: Element>(x: &[T], grad_y: &[T], grid: Steps<T::Wide>, grad_x: &mut [T]
     for ((x, grad_y), grad_x) in x.chunks(size).zip(grad_y.chunks(size)).zip(grad_x.chunks_mut(size)) {
         let zero = T::Wide::from_f32(0.0);
         let (mut scale, mut clipped) = ([zero; LANES], [zero; LANES]);
-        for ((x, grad_y), grad_x) in x.chunks(LANES).zip(grad_y.chunks(LANES)).zip(grad_x.chunks_mut(LANES)) {
-            row(x, grad_y, grid, grad_x, &mut scale, &mut clipped);
+        let ((x, x_rest), (grad_y, grad_y_rest)) = (x.as_chunks::<LANES>(), grad_y.as_chunks::<LANES>());
+        let (grad_x, grad_x_rest) = grad_x.as_chunks_mut::<LANES>();
+        for ((x, grad_y), grad_x) in x.iter().zip(grad_y).zip(grad_x) {
+            for lane in 0..LANES {
+                one(x[lane], grad_y[lane], grid, &mut grad_x[lane], &mut scale[lane], &mut clipped[lane]);
+            }
+        }
+        for (lane, (x, (grad_y, grad_x))) in
+            x_rest.iter().zip(grad_y_rest.iter().zip(grad_x_rest)).enumerate()
+        {
+            one(*x, *grad_y, grid, grad_x, &mut scale[lane], &mut clipped[lane]);
         }
         for (scale, clipped) in scale.into_iter().zip(clipped) {
             sums = sums.and(Sums { scale: scale.to_f64(), clipped: clipped.to_f64() });
@@ -135,26 +149,23 @@ fn run<T: Element>(x: &[T], grad_y: &[T], grid: Steps<T::Wide>, grad_x: &mut [T]
     sums
 }
 
-/// One value into each lane.
+/// One value, added to the sums of its lane.
 #[inline(always)]
-fn row<T: Element>(
-    x: &[T],
-    grad_y: &[T],
+fn one<T: Element>(
+    x: T,
+    grad_y: T,
     grid: Steps<T::Wide>,
-    grad_x: &mut [T],
-    scale: &mut [T::Wide; LANES],
-    clipped: &mut [T::Wide; LANES],
+    grad_x: &mut T,
+    scale: &mut T::Wide,
+    clipped: &mut T::Wide,
 ) {
-    let (margin, one_step) = (T::Wide::ONE, T::Wide::from_f32(grid.scale));
-    let zero = T::Wide::from_f32(0.0);
-    let lanes = x.iter().zip(grad_y).zip(grad_x).zip(scale.iter_mut().zip(clipped));
-    for (((x, grad_y), grad_x), (scale, clipped)) in lanes {
-        let (x, grad_y) = (x.widen(), grad_y.widen());
-        let raw = round(clamp(x * grid.inv_scale, grid.low - margin, grid.high + margin));
-        let steps = clamp(raw, grid.low, grid.high);
-        let inside = raw == steps;
-        *grad_x = T::narrow(grad_y * if inside { T::Wide::ONE } else { zero });
-        *scale = *scale + grad_y * if inside { (steps * one_step - x) * grid.inv_scale } else { steps };
-        *clipped = *clipped + if inside { zero } else { grad_y };
-    }
+    let (margin, zero) = (T::Wide::ONE, T::Wide::from_f32(0.0));
+    let (x, grad_y) = (x.widen(), grad_y.widen());
+    let raw = round(clamp(x * grid.inv_scale, grid.low - margin, grid.high + margin));
+    let steps = clamp(raw, grid.low, grid.high);
+    let inside = raw == steps;
+    *grad_x = T::narrow(grad_y * if inside { T::Wide::ONE } else { zero });
+    let rounding = (steps * T::Wide::from_f32(grid.scale) - x) * grid.inv_scale;
+    *scale = *scale + grad_y * if inside { rounding } else { steps };
+    *clipped = *clipped + if inside { zero } else { grad_y };
 }
