@@ -61,6 +61,7 @@ class MarchSpec:
         accumulator: what a GEMM gives when its output is left in high precision.
         high_precision_kinds: kinds of op that can give it.
         sum_in: input dtypes of a GEMM that can take an addition into its accumulator (conv + add).
+        equal_operands: names of ops (see the op registry) whose operands must have one dtype.
         rules: kind of op -> what it takes and gives; kinds not listed follow `OpRule()`.
     """
 
@@ -69,11 +70,12 @@ class MarchSpec:
     weights: tuple[QuantDType, ...] = (qint8, qint16)
     high_precision_kinds: frozenset[OpKind] = frozenset({OpKind.GEMM, OpKind.MATMUL})
     sum_in: tuple[QuantDType, ...] = (qint8,)
+    equal_operands: frozenset[str] = frozenset({"add", "add_relu", "sub"})
     rules: Mapping[OpKind, OpRule] = field(default_factory=lambda: MappingProxyType({OpKind.LUT: _LUT}))
 
-    def rule(self, kind: OpKind) -> OpRule:
+    def rule(self, kind: OpKind | None) -> OpRule:
         """What ops of `kind` take and give."""
-        return self.rules.get(kind, _ANY)
+        return _ANY if kind is None else self.rules.get(kind, _ANY)
 
 
 _INT32 = MarchSpec(accumulator="int32")

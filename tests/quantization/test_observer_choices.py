@@ -251,6 +251,8 @@ def test_reset_scale_takes_only_the_quantizers_asked_for() -> None:
 
 def test_reset_scale_needs_something_to_reset() -> None:
     model = calibrated_with_histograms()
+    with pytest.raises(TypeError, match="dtype is 'qint8', expected qint8, qint16"):
+        HistogramObserver.reset_scale(model, dtype="qint8")
     with pytest.raises(ValueError, match="no quantizer of qint4 under 'x' has a HistogramObserver that observed"):
         HistogramObserver.reset_scale(model, dtype=qint4, prefix="x")
     loaded = calibrated_with_histograms()
@@ -373,6 +375,12 @@ def test_a_fixed_scale_is_there_from_the_start_and_stays() -> None:
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan, math.inf, 1e-45, [], [0.1, 0.0]])
 def test_a_fixed_scale_is_positive_and_finite(scale: object) -> None:
     with pytest.raises(ValueError, match=r"scale is (empty|.*, expected a positive finite number)"):
+        FixedScaleObserver(scale=scale)
+
+
+@pytest.mark.parametrize("scale", ["a", None, {"scale": 1}, [0.1, "b"]])
+def test_a_fixed_scale_is_a_number(scale: object) -> None:
+    with pytest.raises(TypeError, match=r"scale is .*, expected a number, a list of numbers or a tensor"):
         FixedScaleObserver(scale=scale)
 
 

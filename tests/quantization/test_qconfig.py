@@ -37,6 +37,14 @@ def test_output_and_activation_are_two_names_for_one_thing() -> None:
         QConfig(activation=spec, output=FakeQuantize.with_args(dtype=qint8))
 
 
+@pytest.mark.parametrize("part", ["input", "output", "activation"])
+def test_an_activation_is_never_per_channel(part: str) -> None:
+    spec = FakeQuantize.with_args(qscheme=torch.per_channel_symmetric, ch_axis=1)
+    with pytest.raises(ValueError, match=f"QConfig's {part} is per channel, but the chip has one scale for a whole"):
+        QConfig(**{part: spec})
+    assert QConfig(weight=spec).weight is spec
+
+
 def test_a_qconfig_is_a_value() -> None:
     def make() -> QConfig:
         return QConfig(output=FakeQuantize.with_args(observer=FixedScaleObserver, dtype=qint16, scale=0.0625))

@@ -155,9 +155,26 @@ def test_a_fixed_scale_stays_in_every_state(order: tuple[FakeQuantState, ...]) -
     layer.weight_fake_quant.set_qparams(0.5)
     for state in order:
         layer.train()
+        layer.dropout.eval()
         set_fake_quantize(layer, state)
         layer(torch.randn(8, 4) * 100)
         assert layer.activation_post_process.scale.tolist() == [0.0625]
+
+
+@pytest.mark.parametrize("state", [FakeQuantState.CALIBRATION, FakeQuantState.VALIDATION])
+def test_dropouts_and_batch_norms_in_train_mode_are_named_once(state: FakeQuantState) -> None:
+    model = nn.ModuleDict({"layer": Layer(), "bn": nn.BatchNorm2d(2), "none": nn.Dropout(0.0)})
+    for quantizer in quantizers(model):
+        quantizer.set_qparams(0.5)
+    with pytest.warns(CalibrationWarning) as said:
+        set_fake_quantize(model, state)
+    (warning,) = said
+    assert str(warning.message) == (
+        f"set_fake_quantize({state.name}) while in train mode: layer.dropout, bn. Dropouts drop, and batch norms "
+        f"follow the data: call model.eval() first, then set_fake_quantize(model, FakeQuantState.{state.name})"
+    )
+    set_fake_quantize(model.eval(), state)  # says nothing
+    set_fake_quantize(model.train(), FakeQuantState.QAT)
 
 
 def test_a_frozen_scale_comes_from_the_checkpoint_and_stays() -> None:

@@ -1,7 +1,9 @@
 """The vendor-shaped face: quantizers, how they are configured, and `prepare`."""
 
 from nashquant.dtype import qint4, qint8, qint16
+from nashquant.nn.qat import freeze_bn_stats, update_bn_stats
 from nashquant.nn.stubs import DeQuantStub, QuantStub
+from nashquant.qat_mode import QATMode, get_qat_mode, set_qat_mode
 
 from .fake_quantize import CalibrationWarning, FakeQuantize, FakeQuantState, set_fake_quantize
 from .observer import HistogramObserver
@@ -15,6 +17,7 @@ from .prepare import (
     prepare,
 )
 from .qconfig import QConfig, get_qconfig
+from .qconfig_setter import QconfigSetter
 
 __all__ = [
     "CalibrationWarning",
@@ -24,16 +27,22 @@ __all__ = [
     "HistogramObserver",
     "ModelCheckResult",
     "PrepareMethod",
+    "QATMode",
     "QConfig",
+    "QconfigSetter",
     "QconfigSetterBase",
     "QuantStub",
     "UnknownOpWarning",
     "UnrecordedCallError",
     "check_result_of",
+    "freeze_bn_stats",
+    "get_qat_mode",
     "get_qconfig",
     "prepare",
     "qint4",
     "qint8",
     "qint16",
     "set_fake_quantize",
+    "set_qat_mode",
+    "update_bn_stats",
 ]

@@ -51,6 +51,11 @@ class QConfig:
                 object.__setattr__(self, part, FakeQuantize.with_args())
             elif spec is not None and not isinstance(spec, FakeQuantizeSpec):
                 raise TypeError(f"QConfig's {part} takes FakeQuantize.with_args(...) or None, not {spec!r}")
+            elif spec is not None and part != "weight" and spec.kwargs.get("qscheme") is torch.per_channel_symmetric:
+                raise ValueError(
+                    f"QConfig's {part} is per channel, but the chip has one scale for a whole activation; only a "
+                    "weight can be per channel"
+                )
         if self.activation is not None and self.output is not None and self.activation != self.output:
             raise ValueError("QConfig's activation and output are two names for one thing, but were given two values")
         both = self.output if self.output is not None else self.activation

@@ -286,12 +286,21 @@ def test_wrong_arguments_are_errors_before_anything_runs() -> None:
         prepare(net, IMAGES, sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="qconfig_setter is empty"):
         prepare(net, IMAGES, ())
-    with pytest.raises(ValueError, match=r"PrepareMethod\.EAGER is not offered"):
-        prepare(net, IMAGES, default_qat_qconfig_setter, method=PrepareMethod.EAGER)
+    with pytest.raises(
+        ValueError, match="method is 'script', expected a PrepareMethod: EAGER, SYMBOLIC, JIT, JIT_STRIP"
+    ):
+        prepare(net, IMAGES, default_qat_qconfig_setter, method="script")
     with pytest.raises(ValueError, match="prepared already"):
         prepared_net(prepared_net(net))
     with pytest.raises(ValueError, match="not what prepare returned"):
         check_result_of(net)
+
+
+@pytest.mark.parametrize("method", [*PrepareMethod, "jit-strip", "EAGER"])
+def test_all_names_of_methods_mean_the_same(method: PrepareMethod | str) -> None:
+    net = net_with_statistics()
+    prepared = prepare(net, IMAGES, default_qat_qconfig_setter, method=method, save_dir=None)
+    assert check_result_of(prepared) == check_result_of(prepared_net(net))
 
 
 def test_keyword_inputs_and_nested_ones_reach_forward(x: Tensor) -> None:

@@ -302,6 +302,8 @@ def test_wrong_tables_and_counts_are_refused() -> None:
         make([["conv", 1.0]], topk=1)
     with pytest.raises(ValueError, match=r"row 0 of the sensitivity table holds no number"):
         make([["conv", "activation", "Conv2d"]], topk=1)
+    with pytest.raises(ValueError, match=r"row 1 of the sensitivity table has the sensitivity nan, which has no place"):
+        make([TABLE[0], ["quant", "activation", float("nan")]], topk=1)
     with pytest.raises(ValueError, match="none of the 1 sensitive ops \\('elsewhere'\\) is an op of this model"):
         outputs(make(TABLE[-1:], topk=1), default_qat_qconfig_setter)
 

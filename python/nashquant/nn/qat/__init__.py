@@ -1,6 +1,7 @@
 """The ops that carry quantizers, under the names of the float modules they replace."""
 
 from ._quantized import Quantized, QuantizedOutput, is_in_region, mark_region
+from .batch_norm import freeze_bn_stats, update_bn_stats
 from .functional import FloatFunctional, Resample
 from .gemm import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Linear
 from .layers import twin
@@ -22,7 +23,9 @@ __all__ = [
     "QuantizedOutput",
     "Resample",
     "__getattr__",
+    "freeze_bn_stats",
     "is_in_region",
     "mark_region",
     "twin",
+    "update_bn_stats",
 ]

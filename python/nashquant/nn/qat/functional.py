@@ -35,9 +35,11 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
     Attributes:
         operand_fake_quant: quantizers of operands that come in float, by position ("1", "other", "0_2" in a list):
             constants, and the weight of a functional conv or linear.
+        requantized: those of the positions whose operands come quantized, and shall change their grid.
     """
 
     operand_fake_quant: nn.ModuleDict | None
+    requantized: frozenset[str] = frozenset()
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Gives `function(*args, **kwargs)` on the grid."""
@@ -47,26 +49,27 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
             if self.operand_fake_quant is not None:
                 for position, fake_quant in self.operand_fake_quant.items():
                     key, *inner = position.split("_")
+                    always = position in self.requantized
                     if key.isdigit():
-                        args = tuple(_quantized_at(list(args), [key, *inner], fake_quant))
+                        args = tuple(_quantized_at(list(args), [key, *inner], fake_quant, always))
                     else:
-                        kwargs = _quantized_at(dict(kwargs), [key, *inner], fake_quant)
+                        kwargs = _quantized_at(dict(kwargs), [key, *inner], fake_quant, always)
             if function not in _CLAMPED or any(name != "inplace" or given for name, given in kwargs.items()):
                 return self.finish(function(*args, **kwargs))
             before, clamp = _CLAMPED[function]
             return self.finish(args[0] if before is None else before(*args), clamp)
 
 
-def _quantized_at(tree: Any, way: list[str], fake_quant: nn.Module) -> Any:
-    """`tree` with the tensor at the end of the way quantized, if one is there and it is not quantized already."""
+def _quantized_at(tree: Any, way: list[str], fake_quant: nn.Module, always: bool) -> Any:
+    """`tree` with the tensor at the end of the way quantized, if one is there; one quantized already only `always`."""
     if not way:
-        return tree if not isinstance(tree, Tensor) or is_in_region(tree) else fake_quant(tree)
+        return fake_quant(tree) if isinstance(tree, Tensor) and (always or not is_in_region(tree)) else tree
     key: Any = int(way[0]) if way[0].isdigit() else way[0]
     if isinstance(tree, dict):
-        return {**tree, key: _quantized_at(tree[key], way[1:], fake_quant)} if key in tree else tree
+        return {**tree, key: _quantized_at(tree[key], way[1:], fake_quant, always)} if key in tree else tree
     if not isinstance(tree, (list, tuple)) or key >= len(tree):
         return tree
-    return [*tree[:key], _quantized_at(tree[key], way[1:], fake_quant), *tree[key + 1 :]]
+    return [*tree[:key], _quantized_at(tree[key], way[1:], fake_quant, always), *tree[key + 1 :]]
 
 
 class Resample(nn.Module):

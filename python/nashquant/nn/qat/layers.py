@@ -7,11 +7,15 @@ from torch import nn
 from nashquant import ops
 
 from ._quantized import QuantizedOutput
+from .batch_norm import BatchNorm
 
 __all__ = ["twin", "twin_named"]
 
 # What a quantizer can do in its own pass.
 _CLAMPS = {nn.ReLU: ops.RELU, nn.ReLU6: ops.RELU6}
+_BASES: dict[type[nn.Module], type[QuantizedOutput]] = dict.fromkeys(
+    (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), BatchNorm
+)
 _twins: dict[type[nn.Module], type[nn.Module]] = {}
 
 
@@ -25,7 +29,7 @@ def twin(cls: type[nn.Module]) -> type[nn.Module]:
         home, _, _ = __name__.rpartition(".")
         doc = f"{cls.__name__} with a quantizer."
         members = {"__module__": home, "__doc__": doc, "clamp": _CLAMPS.get(cls)}
-        _twins[cls] = type(cls.__name__, (QuantizedOutput, cls), members)
+        _twins[cls] = type(cls.__name__, (_BASES.get(cls, QuantizedOutput), cls), members)
     return _twins[cls]
 
 

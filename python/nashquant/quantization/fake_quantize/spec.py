@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -48,8 +49,7 @@ class FakeQuantizeSpec:
         """The spec with these arguments, which are tried at once: a mistake is an error where it was made."""
         frozen = tuple(sorted((name, _frozen(value)) for name, value in arguments.items()))
         spec = cls(fake_quantize, observer, frozen)
-        spec()
-        return spec
+        return _tried(spec, repr(spec))
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -74,6 +74,12 @@ class FakeQuantizeSpec:
     def __repr__(self) -> str:
         shown = "".join(f", {name}={value!r}" for name, value in self.arguments)
         return f"{self.fake_quantize.__name__}.with_args(observer={self.observer.__name__}{shown})"
+
+
+@functools.lru_cache(maxsize=256)  # a model has a thousand ops, and they ask for a handful of specs
+def _tried(spec: FakeQuantizeSpec, _: str) -> FakeQuantizeSpec:  # the text too: 1 == 1.0 == True, but one is no number
+    spec()
+    return spec
 
 
 def _frozen(value: Any) -> Any:

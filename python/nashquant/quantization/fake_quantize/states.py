@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from .module import FakeQuantize
-from .warning import CalibrationWarning, Notices, nothing_to_set, scales_never_set
+from .warning import CalibrationWarning, Notices, nothing_to_set, scales_never_set, still_training
 
 __all__ = ["FakeQuantState", "set_fake_quantize", "unset_scales"]
 
@@ -51,7 +51,8 @@ def set_fake_quantize(model: nn.Module, state: FakeQuantState | str) -> None:
         ValueError: no such state.
 
     Warns:
-        CalibrationWarning: VALIDATION with scales that were never set; no quantizers.
+        CalibrationWarning: VALIDATION with scales that were never set; CALIBRATION or VALIDATION while a dropout or a
+            batch norm is in train mode; no quantizers.
     """
     state = _parsed(state)
     if not isinstance(model, nn.Module):
@@ -60,6 +61,9 @@ def set_fake_quantize(model: nn.Module, state: FakeQuantState | str) -> None:
     if not quantizers:
         warnings.warn(nothing_to_set(type(model).__name__), CalibrationWarning, stacklevel=2)
         return
+    in_training = [] if state in (FakeQuantState.QAT, FakeQuantState._FLOAT) else _still_training(model)
+    if in_training:
+        warnings.warn(still_training(state.name, in_training), CalibrationWarning, stacklevel=2)
     notices = Notices()  # shared: one warning for the model, not one for each quantizer
     unset = unset_scales(model) if state is FakeQuantState.VALIDATION else []
     if unset:
@@ -82,6 +86,19 @@ def unset_scales(model: nn.Module) -> list[str]:
 
 def _quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
     return ((path, module) for path, module in model.named_modules() if isinstance(module, FakeQuantize))
+
+
+def _still_training(model: nn.Module) -> list[str]:
+    """The names of the dropouts and batch norms in train mode: what they give depends on it."""
+    return [
+        path or type(model).__name__
+        for path, module in model.named_modules()
+        if module.training
+        and (
+            (isinstance(module, nn.modules.batchnorm._NormBase) and module.track_running_stats)
+            or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)
+        )
+    ]
 
 
 def _parsed(state: FakeQuantState | str) -> FakeQuantState:

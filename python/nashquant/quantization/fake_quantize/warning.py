@@ -48,10 +48,9 @@ def scale_never_set(where: str) -> str:
 
 def scales_never_set(names: list[str], of: int) -> str:
     """VALIDATION of a model with fresh scales."""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return (
         f"{len(names)} of {of} quantizers never had their scale set, and would quantize with scale 1: "
-        f"{shown}. Either calibration did not observe them (call set_fake_quantize(model, "
+        f"{_some(names)}. Either calibration did not observe them (call set_fake_quantize(model, "
         "FakeQuantState.CALIBRATION), then run the data, without eval() in between), or no checkpoint was "
         "loaded, or no data reaches them in this model; only in the last case is it harmless"
     )
@@ -65,9 +64,21 @@ def fixed_scale_kept(where: str, loaded: str, kept: str) -> str:
     )
 
 
+def still_training(state: str, names: list[str]) -> str:
+    """CALIBRATION or VALIDATION while dropouts drop and batch norms follow the data."""
+    return (
+        f"set_fake_quantize({state}) while in train mode: {_some(names)}. Dropouts drop, and batch norms follow the "
+        f"data: call model.eval() first, then set_fake_quantize(model, FakeQuantState.{state})"
+    )
+
+
 def nothing_to_set(model: str) -> str:
     """set_fake_quantize without a quantizer."""
     return (
         f"set_fake_quantize changed nothing: there is no quantizer in this {model}. "
         "Was it prepared? prepare() returns the model to use"
     )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

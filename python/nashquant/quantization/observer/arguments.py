@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -13,7 +14,8 @@ from nashquant.dtype import QuantDType
 __all__ = ["accepted_arguments", "check_grid", "check_qscheme", "check_unit_interval", "reject_unknown"]
 
 
-def accepted_arguments(observer: type) -> list[str]:
+@functools.cache
+def accepted_arguments(observer: type) -> tuple[str, ...]:
     """The argument names of `observer`, those it hands on to its bases by `**common` included."""
     names: dict[str, None] = {}
     for cls in observer.__mro__:
@@ -23,7 +25,7 @@ def accepted_arguments(observer: type) -> list[str]:
         names.update({p.name: None for p in parameters if p.kind is not p.VAR_KEYWORD})
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return list(names)
+    return tuple(names)
 
 
 def reject_unknown(observer: type, given: Iterable[str]) -> None:

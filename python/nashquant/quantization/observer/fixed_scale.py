@@ -41,6 +41,7 @@ class FixedScaleObserver(ObserverBase):
         channel_len: how many channels there are, if `qscheme` is per channel.
 
     Raises:
+        TypeError: a scale that is no number.
         ValueError: a scale that is not positive and finite (or so small that `1 / scale` is not), or as many
             scales as there are no channels; a zero point other than 0.
     """
@@ -109,8 +110,11 @@ class FixedScaleObserver(ObserverBase):
 
 
 def check_scale(scale: float | Sequence[float] | Tensor) -> Tensor:
-    """`scale` as f32 `[n]`. Raises ValueError if a value is not a usable scale."""
-    value = torch.as_tensor(scale, dtype=torch.float32).detach().reshape(-1).clone()
+    """`scale` as f32 `[n]`. Raises ValueError if a value is not a usable scale, TypeError if it is no number."""
+    try:
+        value = torch.as_tensor(scale, dtype=torch.float32).detach().reshape(-1).clone()
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"scale is {scale!r}, expected a number, a list of numbers or a tensor") from None
     if value.numel() == 0:
         raise ValueError("scale is empty, expected at least one value")
     for one, inverse in zip(value.tolist(), (1 / value).tolist(), strict=True):

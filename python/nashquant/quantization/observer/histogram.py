@@ -77,8 +77,11 @@ class HistogramObserver(AccumulatingObserver):
             prefix: only quantizers whose name in `model` starts with it (or with one of them).
 
         Raises:
+            TypeError: `dtype` is not a dtype.
             ValueError: an unknown method or parameter, or no quantizer to reset. Nothing is changed then.
         """
+        if dtype is not None and not isinstance(dtype, QuantDType):
+            raise TypeError(f"dtype is {dtype!r}, expected qint8, qint16 (from nashquant.dtype) or None for all")
         method, method_kwargs = _checked_method(method, method_kwargs)
         chosen = {
             name: quantizer

@@ -15,22 +15,29 @@ from torch import Tensor, nn
 
 from nashquant.march import require_march
 from nashquant.nn.qat import Quantized
+from nashquant.qat_mode import get_qat_mode
 from nashquant.quantization.fake_quantize import FakeQuantize, Notices
 
-from .assign import Plan, assign_qconfigs
+from .assign import assign_qconfigs
 from .capture import CheckpointedCallError, Recording, capture
+from .files import write_dtypes, write_report
+from .fx_graph import GraphRow
+from .plan import Change, Plan
 from .prepared import check_result_of, remember
 from .redirect import UnrecordedCallError
 from .replace import replace_ops
 from .report import LayerRow, ModelCheckResult, WeightRow, check_result
-from .setter import QconfigSetterBase
+from .setter import QconfigSetterBase, Request
 
 __all__ = [
+    "Change",
     "CheckpointedCallError",
+    "GraphRow",
     "LayerRow",
     "ModelCheckResult",
     "PrepareMethod",
     "QconfigSetterBase",
+    "Request",
     "UnknownOpWarning",
     "UnrecordedCallError",
     "WeightRow",
@@ -42,7 +49,18 @@ _log = logging.getLogger("nashquant")
 
 
 class PrepareMethod(enum.Enum):
-    """How a model is captured. nashquant records one run and redirects calls, which is what JIT_STRIP means."""
+    """The vendor's names for ways to capture a model. Here all four mean the same one.
+
+    nashquant runs the model once on the example inputs, records what ran between the stubs, and keeps the user's
+    forward. That is what JIT_STRIP promises. The others are accepted so that a script runs as it is:
+
+    | name | at the vendor's | what is other here |
+    |---|---|---|
+    | JIT_STRIP | records a run; what lies outside the stubs stays float | nothing |
+    | JIT | the same, without leaving out what lies outside the stubs | that stays float too |
+    | SYMBOLIC | torch.fx, with a forward written anew | branches and loops work; the forward stays the user's |
+    | EAGER | fusion by hand, no graph | fusion is done; example inputs are needed |
+    """
 
     EAGER = "eager"
     SYMBOLIC = "symbolic"
@@ -59,8 +77,9 @@ def prepare(
     example_inputs: Any,
     qconfig_setter: QconfigSetterBase | Sequence[QconfigSetterBase],
     example_kw_inputs: dict[str, Any] | None = None,
-    method: PrepareMethod = PrepareMethod.JIT_STRIP,
+    method: PrepareMethod | str = PrepareMethod.JIT_STRIP,
     save_dir: str | os.PathLike[str] | None = ".",
+    strict: bool = False,
 ) -> nn.Module:
     """Turns a float model into one that calibrates and trains quantized. The model given is not changed.
 
@@ -71,17 +90,20 @@ def prepare(
     Args:
         model: float, with a QuantStub at each input and a DeQuantStub at each output of the part for the chip.
         example_inputs: the positional inputs: a tuple, or a single tensor.
-        qconfig_setter: how ops are quantized; of several, the first that speaks for an op wins.
+        qconfig_setter: how ops are quantized: a QconfigSetter with its templates, or one or several of the older
+            setters, of which the first that speaks for an op wins.
         example_kw_inputs: the keyword inputs.
-        method: only JIT_STRIP.
-        save_dir: folder for model_check_result.txt, made where missing; None writes nothing.
-            `check_result_of(prepared)` gives the same as an object.
+        method: a `PrepareMethod`, or its value or name; all mean the same here.
+        save_dir: folder for model_check_result.txt, fx_graph.txt, qconfig_changelogs.txt, qconfig_dtypes.pt and
+            qconfig_dtypes.pt.py, made where missing; None writes nothing. The last three go to the setter's own
+            `save_dir` where it has one. `check_result_of(prepared)` gives the report as an object.
+        strict: refuse to fall back: where the march has not the dtype that was asked, raise.
 
     Raises:
         RuntimeError: no march was set.
         TypeError: an argument of the wrong kind.
         ValueError: the model does not run on the inputs or lacks stubs; a setter names an op that isn't there or asks
-            for a dtype the march lacks.
+            by name for a dtype the march lacks; with `strict`, anything fell back: all of it is listed.
         CheckpointedCallError: a call runs in a closure given to torch.utils.checkpoint.
 
     Warns:
@@ -89,6 +111,7 @@ def prepare(
     """
     march = require_march("prepare")
     setters = _check_arguments(model, qconfig_setter, method)
+    mode = get_qat_mode()
     if example_kw_inputs is not None and not isinstance(example_kw_inputs, dict):
         raise TypeError(f"example_kw_inputs takes a dict of keyword inputs, not {type(example_kw_inputs).__name__}")
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
@@ -96,17 +119,20 @@ def prepare(
 
     prepared = _copied(model)
     recording = capture(model, args, kwargs)
-    plan = assign_qconfigs(recording, model, setters, march, (args, kwargs))
-    result = check_result(model, plan, recording.calls)
+    plan = assign_qconfigs(recording, model, setters, march, (args, kwargs), mode)
+    if strict:
+        _refuse_fallbacks(plan)
+    result = check_result(model, plan, recording.calls, mode)
     replace_ops(prepared, plan, recording)
     remember(prepared, result)
 
     _share_notices(prepared)
     _tell(result, plan, recording)
     if save_dir is not None:
-        path = Path(save_dir) / "model_check_result.txt"
-        result.save(path)
-        _log.info("wrote %s", path)
+        write_report(Path(save_dir), result)
+    dtypes_dir = next((setter.save_dir for setter in setters if setter.save_dir is not None), save_dir)
+    if dtypes_dir is not None:
+        write_dtypes(Path(dtypes_dir), plan)
     return prepared
 
 
@@ -127,16 +153,43 @@ def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[Qcon
         raise TypeError(f"prepare takes an nn.Module, not {type(model).__name__}")
     if any(isinstance(module, Quantized) for module in model.modules()):
         raise ValueError(f"this {type(model).__name__} is prepared already: give prepare the float model")
-    if method is not PrepareMethod.JIT_STRIP:
-        raise ValueError(f"nashquant captures models in one way, PrepareMethod.JIT_STRIP; {method} is not offered")
+    _check_method(method)
     setters = tuple(qconfig_setter) if isinstance(qconfig_setter, Sequence) else (qconfig_setter,)
     for setter in setters:
         if not isinstance(setter, QconfigSetterBase):
-            hint = ": it must be called with a table first" if callable(setter) else ""
-            raise TypeError(f"qconfig_setter takes setters, e.g. default_qat_qconfig_setter, not {setter!r}{hint}")
+            raise TypeError(
+                f"qconfig_setter takes setters, e.g. default_qat_qconfig_setter, not {setter!r}{_hint(setter)}"
+            )
+    alone = next((type(setter).__name__ for setter in setters if setter.stands_alone), None)
+    if alone is not None and len(setters) > 1:
+        raise ValueError(
+            f"{alone} stands alone, but qconfig_setter has {len(setters)} setters: among its templates the later "
+            "override the earlier, in a tuple of the older setters the first wins. Say it all in templates, e.g. "
+            "ModuleNameTemplate and SensitivityTemplate, or all in the older setters"
+        )
     if not setters:
         raise ValueError("qconfig_setter is empty: give at least one, e.g. default_calibration_qconfig_setter")
     return setters
+
+
+def _hint(setter: Any) -> str:
+    if type(setter).__name__.endswith("Template"):
+        return ": a template goes into QconfigSetter(get_qconfig(), templates=[...])"
+    return ": it must be called with a table first" if callable(setter) else ""
+
+
+def _check_method(method: Any) -> None:
+    known = {name for each in PrepareMethod for name in (each, each.value, each.name)}
+    if method not in known:
+        names = ", ".join(each.name for each in PrepareMethod)
+        raise ValueError(f"method is {method!r}, expected a PrepareMethod: {names}")
+
+
+def _refuse_fallbacks(plan: Plan) -> None:
+    fallbacks = [str(change) for change in plan.changes if change.fallback]
+    if fallbacks:
+        lines = "\n  ".join(fallbacks)
+        raise ValueError(f"strict: {len(fallbacks)} dtype(s) that were asked can't be given:\n  {lines}")
 
 
 def _share_notices(prepared: nn.Module) -> None:

@@ -1,10 +1,10 @@
-"""Decides how each op is quantized: what the setters say, within what the march allows."""
+"""Asks the setters how each op is quantized."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,81 +13,21 @@ from torch import nn
 from nashquant.dtype import QuantDType
 from nashquant.march import March
 from nashquant.op_kind import OpKind
-from nashquant.quantization.fake_quantize import FakeQuantizeSpec
-from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
+from nashquant.qat_mode import QATMode
+from nashquant.quantization.observer import FixedScaleObserver
 from nashquant.quantization.qconfig import QConfig, activation_spec
 
+from .dtype_rules import apply_dtype_rules
 from .fuse import fuse
-from .graph import Graph, Node, Op, Origin, Value
+from .graph import Graph, Op, Origin
+from .plan import Change, Plan, is_activation, show_dtypes
 from .recording import Recording
 from .registry import Joins
-from .setter import QconfigSetterBase
+from .setter import PARTS, QconfigSetterBase, Request
 
-__all__ = ["Plan", "assign_qconfigs"]
+__all__ = ["assign_qconfigs"]
 
-DType = QuantDType | torch.dtype
-
-
-@dataclass
-class Plan:
-    """How each op of a graph is quantized.
-
-    Attributes:
-        qconfigs: op name -> its QConfig; ops that stay float have none.
-        messages: `(op name, what a person should check)`.
-    """
-
-    graph: Graph
-    qconfigs: dict[str, QConfig] = field(default_factory=dict)
-    messages: list[tuple[str, str]] = field(default_factory=list)
-
-    def output_dtype(self, op: Op) -> DType:
-        """What the op gives."""
-        qconfig = self.qconfigs.get(op.name)
-        return torch.float32 if qconfig is None or qconfig.output is None else qconfig.output.dtype
-
-    def dtype(self, value: Value) -> DType:
-        """What a tensor is when it arrives at its consumer."""
-        op = self.graph.grid_of(value)
-        return torch.float32 if op is None or not self.is_quantized(op) else self.output_dtype(op)
-
-    def input_dtypes(self, op: Op, call: Node | None = None) -> list[DType]:
-        """What the op's tensors come as, after quantizers at its own door; weights of a functional op not counted."""
-        dtypes = []
-        for node, operand in op.operands(call or op.calls[0]):
-            if is_activation(node, operand.position):
-                spec = self.operand_spec(op, operand.value)
-                dtypes.append(self.dtype(operand.value) if spec is None else spec.dtype)
-        return dtypes
-
-    def operand_spec(self, op: Op, value: Value) -> FakeQuantizeSpec | None:
-        """The quantizer for an operand that arrives in float, or None.
-
-        A constant is quantized like the op's output (or its first quantized operand); another float only where the
-        QConfig says so.
-        """
-        qconfig = self.qconfigs.get(op.name)
-        if qconfig is None or op.kind is OpKind.QUANT or isinstance(self.dtype(value), QuantDType):
-            return None
-        if qconfig.input is not None:
-            return qconfig.input
-        if value.origin is not Origin.CONSTANT or not value.finite:
-            return None
-        dtypes = [self.dtype(v) for node in op.chain for v in node.region_operands]
-        dtype = next((d for d in dtypes if isinstance(d, QuantDType)), None)
-        return None if dtype is None else activation_spec(MinMaxObserver, dtype)
-
-    def is_quantized(self, op: Op) -> bool:
-        """Whether the op gets quantizers: it lies in the region and has a qconfig."""
-        return op.name in self.qconfigs
-
-
-def is_activation(node: Node, position: str) -> bool:
-    """Whether an operand of a call is an activation, not a weight, a gain or a mask."""
-    if node.entry is None or node.entry.activations is None:
-        return True
-    first = position.partition("_")[0]
-    return int(first) < node.entry.activations if first.isdigit() else first == "input"
+_CHANGE_DTYPE = (OpKind.GEMM, OpKind.MATMUL, OpKind.LUT)
 
 
 def assign_qconfigs(
@@ -96,6 +36,7 @@ def assign_qconfigs(
     setters: Sequence[QconfigSetterBase],
     march: March,
     example: tuple[tuple[Any, ...], dict[str, Any]],
+    mode: QATMode = QATMode.FuseBN,
 ) -> Plan:
     """The plan for a recorded model.
 
@@ -107,7 +48,7 @@ def assign_qconfigs(
     """
     apart: frozenset[str] = frozenset()
     while True:
-        graph = fuse(recording, model, march, apart)
+        graph = fuse(recording, model, march, apart, mode)
         plan = _assign(graph, model, setters, example)
         found = frozenset(op.first.path for op in graph.ops if _cannot_sum_in(plan, op))
         if not found:
@@ -115,7 +56,9 @@ def assign_qconfigs(
         apart |= found
     _refuse_missing_stubs(plan)
     for name in sorted(apart):
-        plan.messages.append((name, f"not fused with its addition: {march.value} takes no qint16 input there"))
+        why = f"{march.value} takes no qint16 input there"
+        plan.messages.append((name, f"not fused with its addition: {why}"))
+        plan.note(Change(name, "addition", "fused", "apart", why, fallback=False))
     return plan
 
 
@@ -128,7 +71,7 @@ def _refuse_missing_stubs(plan: Plan) -> None:
         for call in op.calls
         for node, operand in op.operands(call)
         if is_activation(node, operand.position) and operand.value.origin is Origin.FLOAT and operand.value.finite
-        if plan.operand_spec(op, operand.value) is None
+        if plan.door(op, node, operand) is None
     ]
     if missing:
         raise ValueError(
@@ -151,32 +94,34 @@ def _assign(
     example: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Plan:
     plan = Plan(graph)
-    answers = [(setter, _ask(setter, graph, model, example)) for setter in setters]
+    answers = [_ask(setter, graph, model, example) for setter in setters]
     embedded = {id(op) for op in _embeddings_in_region(graph)}
     for op in graph.ops:
         if not op.makes_grid or (op.kind is OpKind.EMBEDDING and id(op) not in embedded):
             continue
         own = _own_qconfig(op, model)
-        offers: list[tuple[QconfigSetterBase | None, QConfig]] = [(None, own)] if own is not None else []
-        offers += [(setter, answer[op.name]) for setter, answer in answers if op.name in answer]
+        offers = [Request(own, frozen=PARTS)] if own is not None else []
+        offers += [answer[op.name] for answer in answers if op.name in answer]
         if not offers:
             continue
-        setter, qconfig = offers[0]
-        if op.kind is OpKind.GEMM and qconfig.weight is None:
-            weight = next((offer.weight for _, offer in offers if offer.weight is not None), None)
-            qconfig = qconfig.replace(weight=weight)
-        plan.qconfigs[op.name] = _with_fixed_scale(op, qconfig, model)
-        _check_march(plan, op, by_name=setter is None or setter.by_name)
+        request = offers[0]
+        if op.kind is OpKind.GEMM and request.qconfig.weight is None:
+            weight = next((offer.qconfig.weight for offer in offers if offer.qconfig.weight is not None), None)
+            request = replace(request, qconfig=request.qconfig.replace(weight=weight))
+        plan.requests[op.name], plan.qconfigs[op.name] = request, request.qconfig
+    apply_dtype_rules(plan)
     for op in graph.ops:
-        plan.messages.extend((op.name, message) for message in _remarks(plan, op))
+        if plan.is_quantized(op):
+            plan.qconfigs[op.name] = _with_fixed_scale(op, plan.qconfigs[op.name], model)
+            plan.messages.extend((op.name, message) for message in _remarks(plan, op))
     return plan
 
 
 def _ask(
     setter: QconfigSetterBase, graph: Graph, model: nn.Module, example: tuple[tuple[Any, ...], dict[str, Any]]
-) -> dict[str, QConfig]:
+) -> dict[str, Request]:
     if type(setter).set_qconfig is QconfigSetterBase.set_qconfig:
-        return setter.qconfigs(graph)
+        return setter.requests(graph)
     canvas = copy.deepcopy(model)
     for op in graph.ops:
         if op.first.owner is not None and op.makes_grid:
@@ -185,8 +130,9 @@ def _ask(
         vars(module).pop("qconfig", None)
     setter.set_qconfig(canvas, *example)
     written = {path: vars(module).get("qconfig") for path, module in canvas.named_modules()}
+    frozen = PARTS if setter.by_name else frozenset()
     return {
-        op.name: qconfig
+        op.name: Request(qconfig, frozen=frozen)
         for op in graph.ops
         if op.makes_grid
         for qconfig in [next((written[n] for n in op.names if written.get(n) is not None), None)]
@@ -225,42 +171,9 @@ def _with_fixed_scale(op: Op, qconfig: QConfig, model: nn.Module) -> QConfig:
     return qconfig.replace(output=activation_spec(FixedScaleObserver, qconfig.output.dtype, scale=scale))
 
 
-def _check_march(plan: Plan, op: Op, by_name: bool) -> None:
-    """Holds an op's dtypes against what the march allows."""
-    march, qconfig = plan.graph.march, plan.qconfigs[op.name]
-    assert op.kind is not None
-    rule = march.spec.rule(op.kind)
-    for part, allowed in {
-        "output": march.spec.activations,
-        "weight": tuple(d for d in march.spec.weights if d in rule.weights),
-        "input": march.spec.activations,
-    }.items():
-        spec = getattr(qconfig, part)
-        if spec is None or (part == "weight" and op.kind is not OpKind.GEMM) or spec.dtype in allowed:
-            continue
-        raise ValueError(
-            f"{march.value} has no {spec.dtype} {part} for {op.type_name}, it has "
-            f"{', '.join(map(str, allowed))} (for {op.name!r})"
-        )
-    dtypes = [dtype for dtype in plan.input_dtypes(op) if isinstance(dtype, QuantDType)]
-    if not dtypes or qconfig.output is None or op.kind is OpKind.QUANT:
-        return
-    narrowest = min(dtypes, key=lambda dtype: dtype.bits)
-    possible = rule.outputs[narrowest]
-    if qconfig.output.dtype in possible:
-        return
-    what = f"{march.value} computes {op.type_name} from {narrowest} to {', '.join(map(str, possible))} only"
-    if by_name:
-        raise ValueError(f"{what}, but {qconfig.output.dtype} was asked (for {op.name!r})")
-    plan.messages.append((op.name, f"{what}: {qconfig.output.dtype} became {possible[-1]}"))
-    plan.qconfigs[op.name] = qconfig.replace(output=qconfig.output.replace(dtype=possible[-1]))
-
-
 def _remarks(plan: Plan, op: Op) -> list[str]:
     """What a person should look at, in the words of the vendor's check."""
-    qconfig = plan.qconfigs.get(op.name)
-    if qconfig is None:
-        return []
+    qconfig = plan.qconfigs[op.name]
     remarks = []
     output = qconfig.output
     if output is not None and output.observer is FixedScaleObserver:
@@ -270,19 +183,12 @@ def _remarks(plan: Plan, op: Op) -> list[str]:
     if op.kind not in (OpKind.QUANT, OpKind.DEQUANT):
         if any(dtype is torch.float32 for dtype in inputs):
             remarks.append(f"input dtype {show_dtypes(inputs)}: a float tensor enters a quantized op")
-        elif (
-            output is not None
-            and op.kind not in (OpKind.GEMM, OpKind.MATMUL, OpKind.LUT)
-            and any(d != output.dtype for d in inputs)
-        ):
+        elif output is not None and op.kind not in _CHANGE_DTYPE and any(dtype != output.dtype for dtype in inputs):
             remarks.append(f"input dtype {show_dtypes(inputs)} is not same with out dtype {output.dtype}")
+    if output is None and op.kind not in plan.graph.march.spec.high_precision_kinds:
+        remarks.append("float output: of the ops on the chip only a conv, linear or matmul can give one")
     if op.kind is OpKind.GEMM and qconfig.weight is None:
         remarks.append("no weight qconfig: the weight stays float, which the chip can't compute")
     elif op.kind is OpKind.GEMM and qconfig.weight is not None and qconfig.weight.dtype.bits > 8:
         remarks.append(f"{qconfig.weight.dtype} weight!!!")
     return remarks
-
-
-def show_dtypes(dtypes: Sequence[DType]) -> str:
-    """`['qint8', torch.float32]`."""
-    return str([str(dtype) if isinstance(dtype, QuantDType) else dtype for dtype in dtypes])

@@ -8,6 +8,7 @@ from torch import nn
 
 from nashquant.march import March
 from nashquant.op_kind import OpKind
+from nashquant.qat_mode import QATMode
 
 from .graph import Graph, Node, Op, Origin
 from .recording import Recording
@@ -18,7 +19,13 @@ __all__ = ["fusable_but_shared", "fuse"]
 _PARTS = (Joins.NORM, Joins.SUM, Joins.ACTIVATION)
 
 
-def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[str] = frozenset()) -> Graph:
+def fuse(
+    recording: Recording,
+    model: nn.Module,
+    march: March,
+    apart: frozenset[str] = frozenset(),
+    mode: QATMode = QATMode.FuseBN,
+) -> Graph:
     """The recorded nodes as ops of `march`. A GEMM whose path is in `apart` is not fused with an addition.
 
     Modules that run more than once, or outside the stubs too, are never fused: their calls may go different ways.
@@ -27,7 +34,7 @@ def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[
     calls: dict[str, list[Node]] = {}
     for node in nodes:
         calls.setdefault(node.path if node.entry is not None else f"{node.path}#{id(node)}", []).append(node)
-    chains = _Chains(recording, model, calls)
+    chains = _Chains(recording, model, calls, mode)
     # Later GEMMs first: where both sides of an addition are GEMMs, the other side must already be there.
     for node in reversed(nodes):
         if node.kind is OpKind.GEMM:
@@ -50,8 +57,8 @@ def fuse(recording: Recording, model: nn.Module, march: March, apart: frozenset[
 class _Chains:
     """Nodes that become one op."""
 
-    def __init__(self, recording: Recording, model: nn.Module, calls: dict[str, list[Node]]) -> None:
-        self._recording, self._model, self._calls = recording, model, calls
+    def __init__(self, recording: Recording, model: nn.Module, calls: dict[str, list[Node]], mode: QATMode) -> None:
+        self._recording, self._model, self._calls, self._mode = recording, model, calls, mode
         # Folding into a weight that something else uses would change that too.
         parameters = [p for module in model.modules() for p in module._parameters.values() if p is not None]
         self._uses = Counter(map(id, parameters)) + Counter(recording.functional_parameters)
@@ -59,7 +66,7 @@ class _Chains:
 
     def add(self, chain: list[Node]) -> None:
         if len(chain) > 1:
-            op = Op(chain, chain)
+            op = Op(chain, chain, keeps_norm=self._mode is QATMode.WithBN)
             self.taken.update((id(member), op) for member in chain)
 
     def from_gemm(self, gemm: Node, apart: bool) -> list[Node]:

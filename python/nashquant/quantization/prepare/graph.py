@@ -98,18 +98,28 @@ class Op:
     Attributes:
         chain: nodes in order, e.g. conv, bn, add, relu. The last that still computes gives the name.
         calls: the nodes that are calls of this op; more than one for a shared module.
+        keeps_norm: whether its BatchNorm trains on beside the weight (QATMode.WithBN).
     """
 
     chain: list[Node]
     calls: list[Node]
+    keeps_norm: bool = False
 
     @property
     def name(self) -> str:
-        """The path of the last node that still computes: a folded BatchNorm doesn't."""
-        return next(node.path for node in reversed(self.chain) if not self.folds(node))
+        """The path of the last node, a BatchNorm aside: the name is the same whether that is folded or kept."""
+        return next(node.path for node in reversed(self.chain) if not self._is_inner_norm(node))
+
+    @property
+    def last(self) -> Node:
+        """The last node that still computes: it holds the output's quantizer."""
+        return next(node for node in reversed(self.chain) if not self.folds(node))
 
     def folds(self, node: Node) -> bool:
         """Whether `node` is a BatchNorm folded into this op's weight."""
+        return self._is_inner_norm(node) and not self.keeps_norm
+
+    def _is_inner_norm(self, node: Node) -> bool:
         return node is not self.chain[0] and node.joins_as(Joins.NORM)
 
     @property
@@ -130,7 +140,11 @@ class Op:
     @property
     def type_name(self) -> str:
         """The class name a report shows: Conv2d, ConvAddReLU2d, LinearReLU, FloatFunctional, ..."""
-        suffix = "".join(node.entry.suffix for node in self.chain[1:] if node.entry is not None)
+        suffix = "".join(
+            "BN" if self.keeps_norm and self._is_inner_norm(node) else node.entry.suffix
+            for node in self.chain[1:]
+            if node.entry is not None
+        )
         name = self.first.label
         if self.first.site is not None:
             name = "FloatFunctional" if self.kind is not OpKind.GEMM else _module_name(self.first)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nashquant.dtype import QuantDType
 from nashquant.nn import qat
 from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
 from nashquant.quantization.qconfig import QConfig
 
-from .assign import Plan, is_activation
 from .graph import Node, Op, Origin
+from .plan import Plan, is_activation
 from .recording import Recording
 from .redirect import Redirection, own_calls, redirections
 from .registry import is_float_functional, qat_class
@@ -99,7 +100,7 @@ def _quantize(model: nn.Module, plan: Plan, op: Op) -> None:
         if op.folds(node):
             continue
         module = _twin(model, node)
-        output = qconfig.output if node.path == op.name else None
+        output = qconfig.output if node is op.last else None
         device = node.outputs[0].device if node.outputs else None
         module.register_module("activation_post_process", _build(output, node.path, module, device))
         if node is op.first and op.kind is OpKind.GEMM and node.site is None:
@@ -152,7 +153,7 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
         where, device = f"{call.path}.{operand.position}", operand.value.device
         quantizer: FakeQuantize | None = None
         if is_activation(call, operand.position):
-            quantizer = _build(plan.operand_spec(op, operand.value), where, module, device)
+            quantizer = _build(plan.door(op, call, operand), where, module, device)
         elif (
             call.kind is OpKind.GEMM and operand.position in ("1", "weight") and operand.value.origin is Origin.CONSTANT
         ):
@@ -164,6 +165,8 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
     if not built:
         return
     if isinstance(module, qat.FloatFunctional):
+        arriving = {o.position for o in call.operands if isinstance(plan.dtype(o.value), QuantDType)}
+        module.requantized |= arriving & built.keys()
         module.register_module("operand_fake_quant", nn.ModuleDict({**(module.operand_fake_quant or {}), **built}))
     elif module.input_fake_quant is None:
         module.register_module("input_fake_quant", next(iter(built.values())))
@@ -204,7 +207,7 @@ def _borrow_grid(model: nn.Module, plan: Plan, op: Op) -> None:
     source = next(iter(sources.values())) if len(sources) == 1 else None
     quantizer = None
     if source is not None and plan.is_quantized(source):
-        quantizer = model.get_submodule(source.name).activation_post_process
+        quantizer = model.get_submodule(source.last.path).activation_post_process
     module = _twin(model, node)
     module.register_module("activation_post_process", None)
     if isinstance(quantizer, FakeQuantize):

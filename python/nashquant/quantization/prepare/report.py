@@ -1,23 +1,30 @@
-"""What a person checks after prepare: which op got which dtype. As an object, and as the text of the vendor's file."""
+"""What a person checks after prepare: which op got which dtype, and what did not go as one might think."""
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from nashquant.dtype import QuantDType, qint4, qint8, qint16
+from nashquant.dtype import QuantDType
 from nashquant.op_kind import OpKind
+from nashquant.qat_mode import QATMode
 
-from .assign import DType, Plan, show_dtypes
+from . import report_text
 from .fuse import fusable_but_shared
+from .fx_graph import GraphRow, graph_rows
 from .graph import Node, Op
+from .plan import Change, DType, Plan
 from .registry import module_entry
+
+if TYPE_CHECKING:
+    from rich.console import Group
 
 __all__ = ["LayerRow", "ModelCheckResult", "WeightRow", "check_result"]
 
@@ -30,6 +37,8 @@ class LayerRow:
         name: as in the table: "conv1", "dequant(1)" for a second call, "add2[add]" for a FloatFunctional.
         module_type: "Conv2d", "ConvAddReLU2d", ...
         observer: "MSEObserver(averaging_constant=0.01)"; None where nothing is quantized.
+        precision: in which it computes: "int8", "int16", "high precision" (a GEMM's accumulator), "float"; "" for a
+            DeQuantStub, which computes nothing.
     """
 
     name: str
@@ -38,6 +47,7 @@ class LayerRow:
     output_dtype: DType
     ch_axis: int | None
     observer: str | None
+    precision: str
 
 
 @dataclass(frozen=True)
@@ -53,23 +63,49 @@ class WeightRow:
 
 @dataclass(frozen=True)
 class ModelCheckResult:
-    """What `prepare` decided. `str()` gives the text of model_check_result.txt.
+    """What `prepare` decided. `str()` gives the text of model_check_result.txt, `show()` prints it in colours.
 
     Attributes:
+        model: the class of the model.
+        march: "nash-m", ...
+        qat_mode: "fuse_bn" or "with_bn".
         fusable: `(name, type)` of modules that could have been fused but run more than once.
         called_times: `(name, times)` of modules that did not run exactly once.
         layers: the ops in the order they ran.
         weights: the ops that have a weight.
         messages: `(name, type, message)`: what to look at.
         float_ops: `(name, times)` of ops between the stubs that nashquant does not know; they stay float.
+        changes: what came out otherwise than the setters asked.
+        graph: every call between the stubs, with what it reads and the line that makes it.
     """
 
+    model: str
+    march: str
+    qat_mode: str
     fusable: tuple[tuple[str, str], ...]
     called_times: tuple[tuple[str, int], ...]
     layers: tuple[LayerRow, ...]
     weights: tuple[WeightRow, ...]
     messages: tuple[tuple[str, str, str], ...]
     float_ops: tuple[tuple[str, int], ...]
+    changes: tuple[Change, ...]
+    graph: tuple[GraphRow, ...]
+
+    def summary(self) -> dict[str, tuple[str, ...]]:
+        """What one wants to know in ten seconds -> the names it holds for."""
+        by_precision: dict[str, list[str]] = {"int8": [], "int16": [], "high precision": [], "float": []}
+        for row in self.layers:
+            if row.precision:
+                by_precision.setdefault(row.precision, []).append(row.name)
+        apart = [change.name for change in self.changes if change.part == "addition"]
+        return {
+            **{precision: tuple(names) for precision, names in by_precision.items()},
+            "unsupported": tuple(name for name, _ in self.float_ops),
+            "fell back": tuple(dict.fromkeys(change.name for change in self.changes if change.fallback)),
+            "unfused": tuple(dict.fromkeys([*(name for name, _ in self.fusable), *apart])),
+            "shared": tuple(name for name, times in self.called_times if times > 1),
+            "uncalled": tuple(name for name, times in self.called_times if times == 0),
+        }
 
     def input_statistics(self) -> dict[str, Counter[DType]]:
         """Module type -> how many calls take which dtype; a call whose operands agree counts once."""
@@ -79,73 +115,37 @@ class ModelCheckResult:
         """Module type -> how many calls give which dtype."""
         return _statistics((row.module_type, (row.output_dtype,)) for row in self.layers)
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as dicts, lists, strings and numbers, with dtypes by name: ready for JSON.
+
+        The keys are the attributes above, and "summary".
+        """
+        return {"summary": _plain(self.summary()), **_plain(self)}
+
     def __str__(self) -> str:
-        return "\n\n".join(self._sections()) + "\n"
+        return report_text.text(self)
+
+    def __rich__(self) -> Group:
+        from .report_rich import tables  # rich is an extra
+
+        return tables(self)
+
+    def show(self) -> None:
+        """Prints coloured tables on a terminal where rich is installed, the plain text elsewhere."""
+        try:
+            import rich
+        except ImportError:
+            print(self)
+        else:
+            rich.print(self) if sys.stdout.isatty() else print(self)
 
     def save(self, path: str | Path) -> None:
         """Writes the text to a file; makes its folder where missing."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(str(self), encoding="utf-8")
 
-    def _sections(self) -> Iterable[str]:
-        if self.fusable:
-            yield f"Fusable modules are listed below:\n{_table(['name', 'type'], self.fusable)}"
-        else:
-            yield "All fusable modules are fused in model!"
-        if self.called_times:
-            yield f"Each module called times:\n{_table(['name', 'called times'], self.called_times)}"
-        else:
-            yield "All modules in the model run exactly once."
-        yield f"input dtype statistics:\n{_statistics_table(self.input_statistics())}"
-        yield f"output dtype statistics:\n{_statistics_table(self.output_statistics())}"
-        headers = ["Module Name", "Module Type", "Input dtype", "out dtype", "ch_axis", "observer"]
-        yield "Each layer out qconfig:\n" + _table(
-            headers,
-            [
-                (
-                    row.name,
-                    row.module_type,
-                    show_dtypes(row.input_dtypes),
-                    show_dtypes([row.output_dtype]),
-                    "qconfig = None" if row.observer is None else row.ch_axis,
-                    row.observer or "",
-                )
-                for row in self.layers
-            ],
-        )
-        headers = ["Module Name", "Module Type", "weight dtype", "ch_axis", "observer"]
-        yield "Weight qconfig:\n" + _table(
-            headers,
-            [
-                (
-                    row.name,
-                    row.module_type,
-                    row.dtype,
-                    "qconfig = None" if row.observer is None else row.ch_axis,
-                    row.observer or "",
-                )
-                for row in self.weights
-            ],
-        )
-        if self.messages:
-            headers = ["Module Name", "Module Type", "Msg"]
-            yield f"Please check if these OPs qconfigs are expected..\n{_table(headers, self.messages)}"
-        if self.float_ops:
-            yield (
-                "These ops are not known and stay in floating point:\n"
-                + _table(["name", "called times"], self.float_ops)
-            )
-        mixed = [line for row in self.weights for line in self._mixed(row)]
-        if mixed:
-            yield "Mixed precision (input*weight):\n" + "\n".join(mixed)
 
-    def _mixed(self, weight: WeightRow) -> Iterable[str]:
-        for row in self.layers:
-            if row.name == weight.name and row.input_dtypes and row.input_dtypes[0] != weight.dtype:
-                yield f"{row.name:<16}{_short(row.input_dtypes[0])}*{_short(weight.dtype)}"
-
-
-def check_result(model: nn.Module, plan: Plan, calls: Counter[str]) -> ModelCheckResult:
+def check_result(model: nn.Module, plan: Plan, calls: Counter[str], mode: QATMode) -> ModelCheckResult:
     """The report of a plan for the float `model`, whose modules ran as often as `calls` says."""
     graph = plan.graph
     layers, weights = [], []
@@ -165,6 +165,7 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str]) -> ModelChec
                 plan.output_dtype(op),
                 None if output is None else output.kwargs.get("ch_axis", -1),
                 None if output is None else _observer(output),
+                _precision(plan, op),
             )
         )
         if op.kind is OpKind.GEMM and seen[op.name] == 1 and qconfig is not None:
@@ -182,13 +183,28 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str]) -> ModelChec
     types = {op.name: op.type_name for op in graph.ops} | {op.first.path: op.type_name for op in graph.ops}
     unknown = Counter(f"{node.path}[{node.label}]".removeprefix(".") for node in graph.nodes if node.entry is None)
     return ModelCheckResult(
+        model=type(model).__name__,
+        march=graph.march.value,
+        qat_mode=mode.value,
         fusable=tuple(fusable_but_shared(graph.nodes, graph)),
         called_times=tuple(_called_times(model, calls)),
         layers=tuple(layers),
         weights=tuple(weights),
         messages=tuple((name, types.get(name, ""), message) for name, message in plan.messages),
         float_ops=tuple(unknown.items()),
+        changes=tuple(plan.changes),
+        graph=tuple(graph_rows(plan)),
     )
+
+
+def _precision(plan: Plan, op: Op) -> str:
+    dtype = plan.output_dtype(op)
+    if op.kind is OpKind.DEQUANT:
+        return ""
+    if isinstance(dtype, QuantDType):
+        return f"int{dtype.bits}"
+    in_accumulator = plan.is_quantized(op) and op.kind in plan.graph.march.spec.high_precision_kinds
+    return "high precision" if in_accumulator else "float"
 
 
 def _calls(plan: Plan) -> Iterable[tuple[Op, Node]]:
@@ -222,20 +238,6 @@ def _statistics(rows: Iterable[tuple[str, Sequence[DType]]]) -> dict[str, Counte
     return table
 
 
-def _statistics_table(statistics: dict[str, Counter[DType]]) -> str:
-    known: list[DType] = [torch.float32, qint8, qint16]
-    known += [dtype for dtype in (qint4,) if any(counts[dtype] for counts in statistics.values())]
-    rows = [(name, *(counts[dtype] for dtype in known)) for name, counts in statistics.items()]
-    total = ("total", *(sum(counts[dtype] for counts in statistics.values()) for dtype in known))
-    return _table(["module type", *map(str, known)], [*rows, total])
-
-
-def _table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    from tabulate import tabulate
-
-    return tabulate([list(map(str, row)) for row in rows], headers, tablefmt="psql", disable_numparse=True)
-
-
 def _observer(spec: Any) -> str:
     shown = ", ".join(
         f"{name}={value}"
@@ -245,5 +247,11 @@ def _observer(spec: Any) -> str:
     return f"{spec.observer.__name__}({shown})"
 
 
-def _short(dtype: DType) -> str:
-    return f"int{dtype.bits}" if isinstance(dtype, QuantDType) else str(dtype).removeprefix("torch.")
+def _plain(value: Any) -> Any:
+    if isinstance(value, (QuantDType, torch.dtype)):
+        return str(value)
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,18 +1,30 @@
-"""Setters: they say how ops are quantized. `qconfig_template` is where the vendor keeps them."""
+"""Setters: they say how ops are quantized. The vendor keeps them in `qconfig_template` and `qconfig_setter`."""
 
 from nashquant.quantization.prepare.setter import QconfigSetterBase
 
+from .dtype_table import DtypeTable, DtypeTemplate
+from .dtype_templates import ConvDtypeTemplate, MatmulDtypeTemplate, ModuleNameTemplate, SensitivityTemplate
 from .module_name import ModuleNameQconfigSetter
-from .sensitivity import SensitivityQconfigSetter, SensitivityTable
+from .qconfig_setter import QconfigSetter
+from .sensitivity import SensitivityQconfigSetter
+from .sensitivity_table import SensitivityTable, sensitivity_rows
 from .template import GridInt16Template, HighPrecisionOutputTemplate, Template, TemplateQconfigSetter
 
 __all__ = [
+    "ConvDtypeTemplate",
+    "DtypeTable",
+    "DtypeTemplate",
     "GridInt16Template",
     "HighPrecisionOutputTemplate",
+    "MatmulDtypeTemplate",
     "ModuleNameQconfigSetter",
+    "ModuleNameTemplate",
+    "QconfigSetter",
     "QconfigSetterBase",
     "SensitivityQconfigSetter",
     "SensitivityTable",
+    "SensitivityTemplate",
     "Template",
     "TemplateQconfigSetter",
+    "sensitivity_rows",
 ]

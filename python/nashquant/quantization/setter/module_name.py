@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from nashquant.quantization.prepare.graph import Graph
 from nashquant.quantization.prepare.setter import QconfigSetterBase
 from nashquant.quantization.qconfig import QConfig
+
+from .near import near
 
 __all__ = ["ModuleNameQconfigSetter"]
 
@@ -42,7 +43,7 @@ class ModuleNameQconfigSetter(QconfigSetterBase):
         for name, qconfig in self.module_name_to_qconfig.items():
             key = name.partition("[")[0]
             if key not in ops:
-                unknown.append(f"{name!r}{_near(key, ops)}")
+                unknown.append(f"{name!r}{near(key, ops)}")
             elif key == ops[key] or ops[key] not in self.module_name_to_qconfig:
                 found[ops[key]] = qconfig
         if unknown:
@@ -50,10 +51,3 @@ class ModuleNameQconfigSetter(QconfigSetterBase):
                 f"ModuleNameQconfigSetter names what is no quantized op of the model: {'; '.join(unknown)}"
             )
         return found
-
-
-def _near(name: str, ops: Mapping[str, str]) -> str:
-    near = difflib.get_close_matches(name, ops, n=3, cutoff=0.5) or [op for op in ops if op.startswith(f"{name}.")][:3]
-    if not near and len(ops) <= 8:
-        near = list(ops)
-    return f" (did you mean {', '.join(map(repr, near))}?)" if near else ""
