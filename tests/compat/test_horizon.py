@@ -112,3 +112,58 @@ def test_the_import_refuses_too(tmp_path: Path) -> None:
     install_a_vendor_package(tmp_path)
     done = run("-c", "import nashquant.compat.horizon", cwd=tmp_path)
     assert "ImportError: horizon_plugin_pytorch is installed here" in done.stderr
+
+
+def test_a_script_of_the_newer_api_runs_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text("""
+import torch
+from horizon_plugin_pytorch import set_march
+from horizon_plugin_pytorch.dtype import qint8, qint16
+from horizon_plugin_pytorch.qat_mode import QATMode, set_qat_mode
+from horizon_plugin_pytorch.quantization import (
+    DeQuantStub, FakeQuantState, QconfigSetter, QuantStub, get_qconfig, prepare, set_fake_quantize
+)
+from horizon_plugin_pytorch.quantization.prepare import PrepareMethod
+from horizon_plugin_pytorch.quantization.qconfig_setter import (
+    ConvDtypeTemplate, MatmulDtypeTemplate, ModuleNameTemplate, SensitivityTemplate
+)
+from horizon_plugin_pytorch.quantization import observer_v2
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+        self.conv, self.bn = torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.dequant(torch.sigmoid(self.bn(self.conv(self.quant(x)))))
+
+set_march("nash-e")
+set_qat_mode(QATMode.WithBN)
+setter = QconfigSetter(
+    reference_qconfig=get_qconfig(observer=observer_v2.MSEObserver),
+    templates=[
+        ModuleNameTemplate({"": qint8}),
+        ModuleNameTemplate({"quant": {"dtype": qint8, "threshold": 1.0}}),
+        MatmulDtypeTemplate(input_dtypes=[qint8, qint8], prefix=None),
+        ConvDtypeTemplate(input_dtype=qint8, weight_dtype=qint16, prefix=None),
+        SensitivityTemplate([["conv", "activation", "Conv2d", 0.5]], topk_or_ratio=0.2),
+    ],
+    enable_optimize=True,
+    save_dir="./qconfig_setting",
+    custom_qconfig_mapping=None,
+)
+x = torch.rand(1, 3, 4, 4)
+model = prepare(Net().eval(), example_inputs=x, qconfig_setter=setter, method=PrepareMethod.JIT_STRIP)
+model.eval()
+set_fake_quantize(model, FakeQuantState.CALIBRATION)
+model(x)
+model.eval()
+set_fake_quantize(model, FakeQuantState.VALIDATION)
+model(x)
+print(model.quant.activation_post_process.scale.item() * 128, model.bn.activation_post_process.dtype)
+""")
+    done = run("-m", "nashquant.compat.horizon", "script.py", cwd=tmp_path)
+    assert done.stdout.strip() == "1.0 qint16", done.stderr
+    written = {path.name for path in (tmp_path / "qconfig_setting").iterdir()}
+    assert written == {"qconfig_changelogs.txt", "qconfig_dtypes.pt", "qconfig_dtypes.pt.py"}

@@ -14,13 +14,17 @@ from nashquant.quantization import (
     FakeQuantize,
     FakeQuantState,
     QConfig,
+    QconfigSetter,
     QuantStub,
+    get_qconfig,
     prepare,
+    qint8,
     qint16,
     set_fake_quantize,
 )
 from nashquant.quantization.hbdk4 import export
 from nashquant.quantization.observer import FixedScaleObserver
+from nashquant.quantization.qconfig_setter import ConvDtypeTemplate, MatmulDtypeTemplate, ModuleNameTemplate
 from nashquant.quantization.qconfig_template import ModuleNameQconfigSetter, default_calibration_qconfig_setter
 
 from .small_models import initializer, nodes, operators, run
@@ -111,3 +115,37 @@ def test_a_residual_net_agrees_within_steps(tmp_path: Path) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), name
     model(more)  # still the Python model it was
+
+
+class Forked(nn.Module):
+    """What the convs and the matmul ask for in int8 is read by others in int16."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant, self.conv = QuantStub(), DeQuantStub(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.quant(x).sigmoid()
+        y = x.tanh()
+        return self.dequant(self.conv(x)), self.dequant(torch.matmul(y, y) * y)
+
+
+@pytest.mark.filterwarnings("ignore:.*high precision.*")
+def test_inputs_requantized_at_the_door_are_nodes_of_their_own(tmp_path: Path) -> None:
+    x = torch.randn(2, 4, 6, 6)
+    templates = [
+        ModuleNameTemplate({"": qint16}),
+        ConvDtypeTemplate(qint8, qint8),
+        MatmulDtypeTemplate([qint8, qint16]),
+    ]
+    setter = QconfigSetter(get_qconfig(), templates)
+    model = prepare(Forked().eval(), x, setter, save_dir=None)
+    set_fake_quantize(model.eval(), FakeQuantState.CALIBRATION)
+    with torch.no_grad():
+        model(x)
+    set_fake_quantize(model.eval(), FakeQuantState.VALIDATION)
+    exported = export(model, x, path=tmp_path / "forked.onnx")
+    assert {"conv.input_fake_quant", "_generated_matmul_0.operand_fake_quant.0"} <= set(exported.quantizers)
+    assert exported.agreement is not None
+    for got, wanted in zip(run(exported, x), model(x), strict=True):
+        torch.testing.assert_close(got, wanted, atol=0.01, rtol=0.01)
