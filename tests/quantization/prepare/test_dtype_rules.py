@@ -98,6 +98,33 @@ def test_a_march_without_int16_gives_int8_and_says_so(monkeypatch: pytest.Monkey
         result(QconfigSetter(get_qconfig(), [ModuleNameTemplate({"": qint8, "head": {"weight": qint16}})]), strict=True)
 
 
+def test_a_frozen_dtype_that_the_march_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_int16(monkeypatch, activations=(qint8,))
+    frozen = ModuleNameTemplate({"conv": qint16, "head": qint16}, freeze=True)
+    with pytest.raises(
+        ValueError, match=r"nash-m has no qint16 output for Conv2d, it has qint8 \(for 'conv'\)"
+    ) as said:
+        result(QconfigSetter(get_qconfig(), [ModuleNameTemplate({"": qint8}), frozen]))
+    assert "(for 'head')" in str(said.value)
+
+
+def test_a_module_called_again_and_again_is_one_line() -> None:
+    class Thrice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant, self.conv = QuantStub(), DeQuantStub(), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dequant(self.conv(self.conv(self.conv(self.quant(x)))).sigmoid())  # type: ignore[no-any-return]
+
+    templates = [ModuleNameTemplate({"": qint16}), ConvDtypeTemplate(qint8, qint8)]
+    setter = QconfigSetter(get_qconfig(), templates, enable_optimize=False)
+    prepared = prepare(Thrice().eval(), X, setter, save_dir=None)
+    changes = [change for change in check_result_of(prepared).changes if change.part == "input 0"]
+    assert len(changes) == len(set(changes)) == 2  # from the stub, and from itself
+    assert {change.name for change in changes} == {"conv"}
+
+
 def test_a_threshold_keeps_its_range_when_its_dtype_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     without_int16(monkeypatch, activations=(qint8,))
     setter = QconfigSetter(get_qconfig(), [ModuleNameTemplate({"": qint16, "quant": {"threshold": 2.0}})])

@@ -160,6 +160,13 @@ def test_a_threshold_becomes_a_fixed_scale() -> None:
     assert type(at_the_door._generated_matmul_0.activation_post_process.activation_post_process) is HistogramObserver
 
 
+def test_a_threshold_of_an_input_is_on_the_dtype_that_arrives() -> None:
+    mapping = {"": qint8, "_generated_matmul_0": qint16, "head": {"threshold": {"input": 0.5}}}
+    prepared = made(ModuleNameTemplate(mapping), enable_optimize=False)
+    door = prepared.head.input_fake_quant
+    assert (door.dtype, door.scale.item()) == (qint16, 0.5 / 32768)
+
+
 def test_conv_and_linear_get_inputs_and_weights() -> None:
     prepared = made(ALL16, ConvDtypeTemplate(qint8, qint8))
     found = inputs(prepared)
@@ -376,13 +383,13 @@ def test_a_missing_stub_is_still_an_error() -> None:
     class Bare(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.quant, self.dequant, self.conv = QuantStub(), DeQuantStub(), nn.Conv2d(4, 4, 1)
+            self.quant, self.dequant = QuantStub(), DeQuantStub()
 
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            return self.dequant(self.quant(x) * self.conv(y))  # type: ignore[no-any-return]
+            return self.dequant(torch.matmul(self.quant(x), y))  # type: ignore[no-any-return]
 
-    setter = QconfigSetter(get_qconfig(), [ALL8, ConvDtypeTemplate(qint8, qint8)])
-    with pytest.raises(ValueError, match="went through no QuantStub"):
+    setter = QconfigSetter(get_qconfig(), [ALL8, MatmulDtypeTemplate(qint8)])
+    with pytest.raises(ValueError, match="operand 1 of '_generated_matmul_0'"):
         prepare(Bare(), (X, X), setter, save_dir=None)
 
 
