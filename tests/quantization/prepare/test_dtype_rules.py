@@ -125,6 +125,26 @@ def test_a_module_called_again_and_again_is_one_line() -> None:
     assert {change.name for change in changes} == {"conv"}
 
 
+def test_what_nobody_asked_is_no_fallback() -> None:
+    # The head asks for int16, and alone reads a table that can't give it: the head requantizes, and strict is content.
+    class Looked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant, self.dequant, self.head = QuantStub(), DeQuantStub(), nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dequant(self.head(self.quant(x).sigmoid()))  # type: ignore[no-any-return]
+
+    setter = QconfigSetter(get_qconfig(), [ModuleNameTemplate({"": qint8}), ConvDtypeTemplate(qint16, qint16)])
+    found = check_result_of(prepare(Looked().eval(), X, setter, save_dir=None, strict=True))
+    rows = {row.name: row for row in found.layers}
+    assert (rows["_generated_sigmoid_0"].output_dtype, rows["head"].input_dtypes) == (qint8, (qint16,))
+    assert {(c.name, c.part, c.given) for c in found.changes} == {
+        ("head", "output", "torch.float32"),
+        ("head", "input 0", "qint16"),
+    }
+
+
 def test_a_threshold_keeps_its_range_when_its_dtype_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     without_int16(monkeypatch, activations=(qint8,))
     setter = QconfigSetter(get_qconfig(), [ModuleNameTemplate({"": qint16, "quant": {"threshold": 2.0}})])

@@ -129,8 +129,12 @@ def _hold_output(plan: Plan, op: Op) -> Iterator[str]:
 
 
 def _fall_back(plan: Plan, op: Op, part: str, dtype: QuantDType, why: str) -> None:
-    qconfig = plan.qconfigs[op.name]
+    qconfig, asked = plan.qconfigs[op.name], getattr(plan.requests[op.name].qconfig, part)
     quantizer: FakeQuantizeSpec = getattr(qconfig, part)
+    if asked is not None and asked.dtype == dtype:  # it was adjusted for its readers: they requantize instead
+        plan.qconfigs[op.name] = qconfig.replace(**{part: asked})
+        plan.changes = [change for change in plan.changes if (change.name, change.part) != (op.name, part)]
+        return
     given = quantizer.replace(dtype=dtype)
     if isinstance(scale := quantizer.kwargs.get("scale"), float):  # a threshold: the range stays
         given = given.replace(scale=scale * quantizer.dtype.qmin / dtype.qmin)
