@@ -151,6 +151,23 @@ def test_an_in_place_call_on_a_view_leaves_no_grid_behind(around: Around, x: Ten
     torch.testing.assert_close(prepared(x), model(x), atol=0.05, rtol=0)
 
 
+def test_a_buffer_filled_in_forward_is_quantized(around: Around, x: Tensor) -> None:
+    def body(self: Any, x: Tensor) -> Tensor:
+        canvas = x.new_zeros(2, 4, 8, 8)
+        canvas[:, :, 1:7, 1:7] = x * 3
+        canvas[:, 0] = 0.5
+        return F.max_pool2d(canvas, 2)
+
+    model, prepared = around(body, x)
+    assert check_result_of(prepared).float_ops == ()
+    scale = prepared._generated_setitem_1.activation_post_process.scale
+    y = prepared(x)
+    torch.testing.assert_close(y, model(x), atol=0.1, rtol=0)
+    torch.testing.assert_close(y, (y / scale).round() * scale)
+    set_fake_quantize(prepared, "float")
+    assert torch.equal(prepared(x), model(x))
+
+
 def test_resampling_tensors_of_two_grids_rounds_to_neither(x: Tensor) -> None:
     def body(self: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.dequant(self.up(self.quant(x))), self.dequant(self.up(self.quant2(x * 100)))

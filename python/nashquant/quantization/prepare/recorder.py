@@ -152,12 +152,11 @@ class Recorder(TorchFunctionMode):
                     return parts()
         with self._pause():
             outputs = func(*args, **kwargs)
+            if func is Tensor.__setitem__:  # gives nothing: it changes its first operand
+                outputs = args[0]
             return self._ran_function(node, site, args, outputs)
 
     def _ran_function(self, node: Node, site: Site | None, args: tuple[Any, ...], outputs: Any) -> Any:
-        if node.label == "__setitem__":
-            self.flow.ran(node, args[0])
-            return None
         in_region = bool(node.region_operands)
         # A functional embedding is a constant like others: quantized where a quantized op takes it.
         if node.kind is OpKind.CONSTANT or (node.kind is OpKind.EMBEDDING and not in_region):

@@ -116,7 +116,7 @@ def _run(
 ) -> Any:
     func, args, kwargs = _out_of_place(func, args, kwargs)
     y = module.run(func, *args, **kwargs)
-    return args[0].copy_(y) if to.writes_back else y
+    return mark_region(args[0].copy_(y)) if to.writes_back else y
 
 
 def _out_of_place(
@@ -148,7 +148,14 @@ def _inplace_arguments() -> Iterator[tuple[Callable[..., Any], int]]:
             yield func, names.index("inplace")
 
 
-_OUT_OF_PLACE = dict(_out_of_place_twins())
+def _with_item(x: Tensor, index: Any, value: Any) -> Tensor:
+    """`x[index] = value`, on a copy."""
+    y = x.clone()
+    y[index] = value
+    return y
+
+
+_OUT_OF_PLACE = dict(_out_of_place_twins()) | {Tensor.__setitem__: _with_item}
 _INPLACE_ARGUMENT = dict(_inplace_arguments())
 
 

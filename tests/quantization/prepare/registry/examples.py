@@ -83,6 +83,12 @@ def attention(self: nn.Module, x: Tensor, y: Tensor) -> Any:
     return self.m(x, y, y)  # type: ignore[operator]
 
 
+def filled(self: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    x = x.clone()
+    x[:, 1:] = y[:, 1:]
+    return x
+
+
 FUNCTIONS: dict[str, Example] = {
     "conv1d": Example(lambda s, x, y: F.conv1d(x, s.w), SEQUENCE, weight(6, 4, 3)),
     "conv2d": Example(lambda s, x, y: F.conv2d(x, s.w), IMAGE, weight(6, 4, 3, 3)),
@@ -200,14 +206,14 @@ FUNCTIONS: dict[str, Example] = {
     "dsplit": one("dsplit", 2),
     "flip": one("flip", (1,)),
     "roll": one("roll", 1, 1),
-    "topk": one("topk", 2),
+    "topk": one("topk", 2, shape=ROWS),
     "kthvalue": one("kthvalue", 2),
     "median": one("median", -1),
     "mode": one("mode", -1),
     "cummax": one("cummax", -1),
     "cummin": one("cummin", -1),
-    "max": one("max", -1),
-    "min": one("min", -1),
+    "max": one("max", -1, shape=ROWS),
+    "min": one("min", -1, shape=ROWS),
     "max_pool1d": one("max_pool1d", 2, shape=SEQUENCE),
     "max_pool2d": one("max_pool2d", 2),
     "max_pool3d": one("max_pool3d", 2, shape=VOLUME),
@@ -227,6 +233,7 @@ FUNCTIONS: dict[str, Example] = {
     "H": Example(lambda s, x, y: x.H, ROWS),
     "mT": Example(lambda s, x, y: x.mT),
     "cat": Example(lambda s, x, y: torch.cat((x, y), 1)),
+    "setitem": Example(filled),
     "select_scatter": Example(lambda s, x, y: x.select_scatter(y[:, 0], 1, 0)),
     "slice_scatter": Example(lambda s, x, y: x.slice_scatter(y[:1], 0, 0, 1)),
     "diagonal_scatter": Example(lambda s, x, y: x.diagonal_scatter(y[0, :3]), ROWS),
@@ -254,10 +261,10 @@ FUNCTIONS: dict[str, Example] = {
 
 # Called with `x` alone, or with `x` and `y`.
 UNARY = (
-    *("isnan", "isinf", "isfinite", "signbit", "argmax", "argmin", "argsort", "nonzero", "count_nonzero"),
+    *("isnan", "isinf", "isfinite", "signbit", "nonzero", "count_nonzero"),
     *("relu", "relu6", "hardtanh", "glu", "norm", "normalize", "var", "std", "prod", "mean", "sum"),
     *("flatten", "ravel", "contiguous", "clone", "diagonal", "diag_embed", "tril", "triu", "unbind", "rot90"),
-    *("fliplr", "flipud", "sort", "msort", "amax", "amin", "aminmax", "detach", "adjoint"),
+    *("fliplr", "flipud", "msort", "detach", "adjoint"),
     *("atleast_1d", "atleast_2d", "atleast_3d"),
 )
 METHODS = (
@@ -281,6 +288,8 @@ BINARY = (
 MANY = ("stack", "hstack", "vstack", "dstack", "column_stack")
 
 FUNCTIONS |= {name: one(name) for name in UNARY}
+FUNCTIONS |= {name: one(name, shape=ROWS) for name in ("argmax", "argmin", "argsort", "sort")}  # few ties
+FUNCTIONS |= {name: one(name, dim=1) for name in ("amax", "amin", "aminmax")}
 FUNCTIONS |= {name: two(name) for name in BINARY}
 FUNCTIONS |= {name: Example(lambda s, x, y, name=name: getattr(x, name)()) for name in METHODS}
 FUNCTIONS |= {name: Example(lambda s, x, y, name=name: named(name)((x, y))) for name in MANY}

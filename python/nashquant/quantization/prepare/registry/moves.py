@@ -18,11 +18,13 @@ _PASS = (
     *("diag", "diag_embed", "tril", "triu", "as_strided", "take"),
     *("chunk", "split", "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind"),
     *("flip", "fliplr", "flipud", "roll", "rot90"),
-    *("topk", "sort", "msort", "kthvalue", "median", "mode", "cummax", "cummin", "amax", "amin", "aminmax"),
-    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "masked_select"),
+    *("topk", "sort", "msort"),
+    *("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
     *("detach", "to", "cpu", "cuda", "float", "half", "double", "bfloat16", "type_as", "requires_grad"),
-    *("data", "T", "mT", "H", "atleast_1d", "atleast_2d", "atleast_3d"),
+    *("T", "mT", "H", "atleast_1d", "atleast_2d", "atleast_3d"),
 )
+
+_NO_ONNX = ("kthvalue", "median", "mode", "cummax", "cummin", "masked_select")
 
 # Off the grid while training, by 1/(1 - p); on the chip, and in eval mode, it does nothing.
 _DROPOUT = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout")
@@ -35,6 +37,10 @@ _CONSTANT = (
 ENTRIES = (
     OpEntry("identity", OpKind.PASS, (nn.Identity,)),
     *(OpEntry(name, OpKind.PASS) for name in (*_PASS, *_DROPOUT)),
+    *(OpEntry(name, OpKind.PASS, note="give it a dim, to export it") for name in ("amax", "amin", "aminmax")),
+    *(OpEntry(name, OpKind.PASS, no_onnx="torch has no translation") for name in _NO_ONNX),
+    OpEntry("data", OpKind.PASS, no_onnx="torch.export can't follow it; use detach"),
+    OpEntry("diagonal_scatter", OpKind.CONCAT, no_onnx="torch has no translation"),
     OpEntry("max", OpKind.PASS, with_tensor="maximum"),
     OpEntry("min", OpKind.PASS, with_tensor="minimum"),
     *(OpEntry(f"max_pool{n}d", OpKind.PASS, aliases=(f"max_pool{n}d_with_indices",)) for n in "123"),
@@ -42,7 +48,8 @@ ENTRIES = (
     OpEntry("cat", OpKind.CONCAT, aliases=("concat", "concatenate")),
     *(OpEntry(name, OpKind.CONCAT) for name in ("stack", "hstack", "vstack", "dstack", "column_stack", "block_diag")),
     *(OpEntry(name, OpKind.CONCAT) for name in ("scatter", "index_copy", "index_fill", "index_put", "masked_scatter")),
-    *(OpEntry(name, OpKind.CONCAT) for name in ("select_scatter", "slice_scatter", "diagonal_scatter")),
+    OpEntry("setitem", OpKind.CONCAT, note="`x[i] = y`"),
+    *(OpEntry(name, OpKind.CONCAT) for name in ("select_scatter", "slice_scatter")),
     OpEntry("embedding", OpKind.EMBEDDING, (nn.Embedding,)),
     OpEntry("interpolate", OpKind.RESAMPLE, aliases=("upsample", "upsample_nearest", "upsample_bilinear")),
     OpEntry("grid_sample", OpKind.RESAMPLE, coordinates=("1", "grid")),

@@ -28,7 +28,6 @@ _MODULES: dict[str, type[nn.Module]] = {
     "tanhshrink": nn.Tanhshrink,
     "hardshrink": nn.Hardshrink,
     "softshrink": nn.Softshrink,
-    "rrelu": nn.RReLU,
 }
 
 _FUNCTIONS = (
@@ -39,6 +38,7 @@ _FUNCTIONS = (
 
 ENTRIES = (
     *(OpEntry(name, OpKind.LUT, (module,)) for name, module in _MODULES.items()),
+    OpEntry("rrelu", OpKind.LUT, (nn.RReLU,), no_onnx="torch has no translation of its random slopes"),
     OpEntry("threshold", OpKind.LUT, (nn.Threshold,)),
     OpEntry("pow", OpKind.LUT, with_tensor="pow_tensor"),
     *(OpEntry(name, OpKind.LUT) for name in _FUNCTIONS),
