@@ -1,6 +1,8 @@
-"""The modules a float model holds to say where quantization begins, ends, and joins two branches."""
+"""The modules a float model holds: where quantization begins, ends and joins two branches; functions as modules."""
 
+from . import functions
 from .float_functional import FloatFunctional
+from .functions import *  # noqa: F403
 from .stubs import DeQuantStub, QuantStub
 
-__all__ = ["DeQuantStub", "FloatFunctional", "QuantStub"]
+__all__ = ["DeQuantStub", "FloatFunctional", "QuantStub", *functions.__all__]

@@ -69,6 +69,14 @@ class FloatFunctional(nn.Module):
         """`x @ y`."""
         return self.run(torch.matmul, x, y)
 
+    def maximum(self, x: Tensor, y: Tensor) -> Any:
+        """The larger of the two, element by element."""
+        return self.run(torch.maximum, x, y)
+
+    def minimum(self, x: Tensor, y: Tensor) -> Any:
+        """The smaller of the two, element by element."""
+        return self.run(torch.minimum, x, y)
+
     def cat(self, tensors: Sequence[Tensor], dim: int = 0) -> Any:
         """The tensors one after another along `dim`."""
         return self.run(torch.cat, tensors, dim=dim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nashquant import ops
+from nashquant.nn import functions
 
 from ._quantized import QuantizedOutput
 from .batch_norm import BatchNorm
@@ -34,12 +35,12 @@ def twin(cls: type[nn.Module]) -> type[nn.Module]:
 
 
 def twin_named(name: str) -> type[nn.Module]:
-    """The twin of torch's module of that name: `qat.Sigmoid` is found through it, by a pickle too.
+    """The twin of the module of that name in torch.nn or nashquant.nn: so `qat.Sigmoid` is found, by a pickle too.
 
     Raises:
-        AttributeError: torch.nn has no module of that name.
+        AttributeError: there is none.
     """
-    cls = getattr(nn, name, None)
+    cls = getattr(nn, name, None) or getattr(functions, name, None)
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise AttributeError(f"torch.nn has no module {name!r} to be quantized")
+        raise AttributeError(f"neither torch.nn nor nashquant.nn has a module {name!r} to be quantized")
     return twin(cls)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nashquant.nn import FloatFunctional
+from nashquant.nn import Acosh, FloatFunctional
 from nashquant.op_kind import OpKind
 from nashquant.quantization import DeQuantStub, QuantStub
 from nashquant.quantization.prepare.registry import ENTRIES, OpEntry
@@ -311,6 +311,7 @@ MODULES: dict[type[nn.Module], Example] = {
     nn.ConvTranspose2d: module(lambda: nn.ConvTranspose2d(4, 6, 3, stride=2)),
     nn.ConvTranspose3d: module(lambda: nn.ConvTranspose3d(4, 6, 2), VOLUME),
     nn.Linear: module(lambda: nn.Linear(4, 5), ROWS),
+    Acosh: Example(lambda s, x, y: s.m(x), children={"m": Acosh}, low=1.1),
     nn.Threshold: module(lambda: nn.Threshold(0.3, 0.25)),
     nn.Softmax: module(lambda: nn.Softmax(-1)),
     nn.Softmin: module(lambda: nn.Softmin(-1)),

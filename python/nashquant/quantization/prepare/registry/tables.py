@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from nashquant.nn import functions
 from nashquant.op_kind import OpKind
 
 from .entry import OpEntry
@@ -30,14 +31,15 @@ _MODULES: dict[str, type[nn.Module]] = {
     "softshrink": nn.Softshrink,
 }
 
+_OUR_MODULES: dict[str, type[nn.Module]] = {name.lower(): getattr(functions, name) for name in functions.__all__}
+
 _FUNCTIONS = (
-    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logit", "sqrt", "rsqrt", "reciprocal", "square"),
-    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sinc"),
-    *("erf", "erfc", "ceil", "floor", "round", "trunc", "frac", "sign", "deg2rad", "rad2deg"),
+    *("exp2", "expm1", "log", "log2", "log10", "log1p", "logit", "rsqrt", "square", "sinc"),
+    *("erfc", "round", "trunc", "frac", "sign", "deg2rad", "rad2deg"),
 )
 
 ENTRIES = (
-    *(OpEntry(name, OpKind.LUT, (module,)) for name, module in _MODULES.items()),
+    *(OpEntry(name, OpKind.LUT, (module,)) for name, module in {**_MODULES, **_OUR_MODULES}.items()),
     OpEntry("rrelu", OpKind.LUT, (nn.RReLU,), no_onnx="torch has no translation of its random slopes"),
     OpEntry("threshold", OpKind.LUT, (nn.Threshold,)),
     OpEntry("pow", OpKind.LUT, with_tensor="pow_tensor"),
