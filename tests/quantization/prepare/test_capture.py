@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -202,6 +203,23 @@ def test_an_unknown_op_that_gives_integers_is_named_too(around: Around, x: Tenso
         model, prepared = around(lambda s, x: F.relu(x) * (torch.bucketize(x, edges) > 0), x)
     assert check_result_of(prepared).float_ops == (("[bucketize]", 1),)
     torch.testing.assert_close(prepared(x), model(x), atol=0.05, rtol=0)
+
+
+def test_an_unknown_op_that_was_not_recorded_is_an_error_at_run_time(around: Around, x: Tensor) -> None:
+    def body(self: Any, x: Tensor) -> Tensor:
+        return F.relu(torch.i0(x) if self.training else x)
+
+    _, prepared = around(body, x)
+    prepared(x)
+    with pytest.raises(UnrecordedCallError, match=r"i0 at .*test_capture.py:\d+ \(in Around\) meets a quant"):
+        prepared.train()(x)
+
+
+def test_an_unknown_op_that_was_recorded_runs_again(around: Around, x: Tensor) -> None:
+    with pytest.warns(UnknownOpWarning, match="i0"):
+        model, prepared = around(lambda s, x: torch.stack([torch.i0(row) for row in x]), x)
+    torch.testing.assert_close(prepared(x), model(x), atol=0.1, rtol=0.1)
+    assert copy.deepcopy(prepared)(x).shape == model(x).shape
 
 
 def test_comparing_and_ranking_is_known(around: Around, x: Tensor) -> None:

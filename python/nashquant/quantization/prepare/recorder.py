@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 
 from nashquant.nn import FloatFunctional
 from nashquant.op_kind import OpKind
@@ -18,7 +18,7 @@ from .call_site import CallSite, call_site, entered, is_checkpointed, source_lin
 from .flow import Flow, tensors_of
 from .graph import Node, Operand, Origin
 from .recording import Recording, Site
-from .registry import OpEntry, function_entry, is_float_functional, module_entry
+from .registry import OpEntry, function_entry, function_name, is_float_functional, module_entry
 
 __all__ = ["CheckpointedCallError", "Recorder"]
 
@@ -116,7 +116,7 @@ class Recorder(TorchFunctionMode):
         def run(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             self._calls[path] += 1
             entry = function_entry(function, args, kwargs)
-            node = Node(entry, path, "FloatFunctional", self._operands(args, kwargs), place=_name(function))
+            node = Node(entry, path, "FloatFunctional", self._operands(args, kwargs), place=function_name(function))
             if not node.region_operands:
                 self._outside.add(path)
             with self._pause():
@@ -135,7 +135,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if self._paused or not self._scopes:
             return func(*args, **kwargs)
-        name, entry = _name(func), function_entry(func, args, kwargs)
+        name, entry = function_name(func), function_entry(func, args, kwargs)
         owner = self._scopes[-1][0]
         node = Node(entry, owner, name, self._operands(args, kwargs), owner=owner)
         node.keywords = {key: value for key, value in kwargs.items() if not isinstance(value, Tensor)}
@@ -233,10 +233,3 @@ class Recorder(TorchFunctionMode):
                 raise ValueError(
                     f"output {at or '0'} of the model is still quantized{came}: pass it through a DeQuantStub"
                 )
-
-
-def _name(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__name__", "")
-    if name in ("__get__", "fn", ""):
-        name = (resolve_name(function) or name or repr(function)).removesuffix(".__get__").rpartition(".")[2]
-    return name

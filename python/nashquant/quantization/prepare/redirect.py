@@ -18,9 +18,9 @@ from nashquant.op_kind import OpKind
 
 from .call_site import CallSite, Position, call_site, entered, source_line
 from .foreign import check_state_dict
-from .registry import function_entry, known_functions
+from .registry import function_entry, function_name, known_functions
 
-__all__ = ["Redirection", "UnrecordedCallError", "own_calls", "redirections"]
+__all__ = ["Redirection", "UnrecordedCallError", "float_ops", "own_calls", "redirections"]
 
 
 class UnrecordedCallError(RuntimeError):
@@ -100,7 +100,12 @@ class _Redirect(TorchFunctionMode):
             return y
         if entry is not None and entry.kind is OpKind.PASS:  # of what it moves, not of what it takes a shape from
             return mark_region(y) if is_in_region(args[0] if args else kwargs.get("input")) else y
-        return mark_region(y) if _meets_region(args, kwargs) else y
+        if not _meets_region(args, kwargs):
+            return y
+        mark_region(y)
+        if entry is None and is_in_region(y) and function_name(func) not in float_ops(self.scopes[-1].owner):
+            raise _unrecorded(func, self.scopes[-1].owner)
+        return y
 
 
 def _meets_region(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -160,7 +165,7 @@ _INPLACE_ARGUMENT = dict(_inplace_arguments())
 
 
 def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallError:
-    name = getattr(func, "__name__", str(func))
+    name = function_name(func)
     return UnrecordedCallError(
         f"{name} at {source_line(2)} (in {type(owner).__name__}) meets a quantized tensor, but did not run on the "
         "example inputs given to prepare, so it has no scale. Give prepare example inputs that take this way "
@@ -171,6 +176,11 @@ def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallErr
 def redirections(owner: nn.Module) -> dict[CallSite, Redirection]:
     """The recorded calls of a module's own forward."""
     return vars(owner).setdefault("_redirections", {})  # type: ignore[no-any-return]
+
+
+def float_ops(owner: nn.Module) -> set[str]:
+    """Names of the functions without an entry that were recorded in a module's own forward; they stay float."""
+    return vars(owner).setdefault("_float_ops", set())  # type: ignore[no-any-return]
 
 
 def own_calls(module: nn.Module) -> None:

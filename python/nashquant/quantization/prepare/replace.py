@@ -14,7 +14,7 @@ from nashquant.quantization.qconfig import QConfig
 from .graph import Node, Op, Origin
 from .plan import Plan, is_activation
 from .recording import Recording
-from .redirect import Redirection, own_calls, redirections
+from .redirect import Redirection, float_ops, own_calls, redirections
 from .registry import is_float_functional, qat_class
 
 __all__ = ["replace_ops"]
@@ -42,6 +42,11 @@ def replace_ops(model: nn.Module, plan: Plan, recording: Recording) -> None:
         own_calls(owner)
         name = site.path.rpartition(".")[2] if site.path else site.path
         redirections(owner)[call] = Redirection(name, site.in_region, site.path in writes_back)
+    for node in recording.nodes:
+        if node.entry is None and node.owner is not None:
+            owner = model.get_submodule(node.owner)
+            own_calls(owner)
+            float_ops(owner).add(node.label)
     for path in recording.outside | writes_back:
         module = model.get_submodule(path)
         if isinstance(module, qat.Quantized):

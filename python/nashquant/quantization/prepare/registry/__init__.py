@@ -9,6 +9,7 @@ from .entry import Joins, OpEntry
 from .lookup import (
     ENTRIES,
     function_entry,
+    function_name,
     is_float_functional,
     known_functions,
     module_entry,
@@ -21,6 +22,7 @@ __all__ = [
     "Joins",
     "OpEntry",
     "function_entry",
+    "function_name",
     "is_float_functional",
     "known_functions",
     "module_entry",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import resolve_name
 
 from nashquant.nn import FloatFunctional, qat, stubs
 
@@ -18,6 +19,7 @@ from .entry import OpEntry
 __all__ = [
     "ENTRIES",
     "function_entry",
+    "function_name",
     "is_float_functional",
     "known_functions",
     "module_entry",
@@ -64,6 +66,14 @@ def function_entry(
     operands = (*args[:2], *(kwargs[name] for name in ("input", "other", "exponent") if name in kwargs))
     joins_two = len(operands) > 1 and all(isinstance(operand, Tensor) for operand in operands)
     return _BY_NAME[entry.with_tensor] if joins_two else entry
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """The name of a torch function as a report shows it; of a property, the property's."""
+    name = getattr(function, "__name__", "")
+    if name in ("__get__", "fn", ""):
+        name = (resolve_name(function) or name or repr(function)).removesuffix(".__get__").rpartition(".")[2]
+    return name
 
 
 def module_entry(module: nn.Module) -> OpEntry | None:
