@@ -25,6 +25,7 @@ from .fx_graph import GraphRow
 from .plan import Change, Plan
 from .prepared import check_result_of, remember
 from .redirect import UnrecordedCallError
+from .registry import MISSING
 from .replace import replace_ops
 from .report import LayerRow, ModelCheckResult, WeightRow, check_result
 from .setter import QconfigSetterBase, Request
@@ -214,9 +215,11 @@ def _tell(result: ModelCheckResult, plan: Plan, recording: Recording) -> None:
         places = {f"{n.path}[{n.label}]".removeprefix("."): n.place for n in recording.nodes if n.entry is None}
         shown = [name + (f" at {places[name]}" if places.get(name) else "") for name, _ in result.float_ops[:8]]
         names = ", ".join(shown) + (", ..." if len(result.float_ops) > 8 else "")
+        unknown = dict.fromkeys(node.label for node in recording.nodes if node.entry is None)
+        hints = "".join(f". {name}: {MISSING[name]}" for name in unknown if name in MISSING)
         warnings.warn(
             f"nashquant does not know {len(result.float_ops)} op(s) between QuantStub and DeQuantStub; they stay in "
-            f"floating point: {names}",
+            f"floating point: {names}{hints}",
             UnknownOpWarning,
             stacklevel=3,
         )

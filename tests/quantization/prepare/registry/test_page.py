@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from nashquant.march import March
 from nashquant.quantization import UnknownOpWarning
-from nashquant.quantization.prepare.registry import ENTRIES, function_entry, spellings
-from nashquant.quantization.prepare.registry.missing import MISSING
+from nashquant.quantization.prepare.registry import ENTRIES, MISSING, function_entry, spellings
 from nashquant.quantization.prepare.registry.page import page
 
 FILE = Path(__file__).parents[4] / "docs" / "operators.md"
@@ -43,6 +42,7 @@ def test_the_page_quotes_the_warning_as_it_is(around: Around) -> None:
     with pytest.warns(UnknownOpWarning) as warned:
         around(lambda s, x: s.m(x)[0], torch.randn(2, 3, 4), m=nn.LSTM(4, 4))
     assert quoted in str(warned[0].message)
+    assert str(warned[0].message).endswith(". lstm: nn.LSTM hides its steps: loop over nn.LSTMCell")
 
 
 def test_functions_are_written_as_one_writes_them() -> None:

@@ -16,9 +16,11 @@ from .lookup import (
     qat_class,
     spellings,
 )
+from .missing import MISSING
 
 __all__ = [
     "ENTRIES",
+    "MISSING",
     "Joins",
     "OpEntry",
     "function_entry",

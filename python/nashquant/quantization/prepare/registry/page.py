@@ -34,7 +34,7 @@ _EXPORT = {
     OpKind.GEMM: "DequantizeLinear of the integer weight, the operator, then the output's pair",
     OpKind.EMBEDDING: "DequantizeLinear of the integer table, Gather",
     OpKind.RESAMPLE: "the operator, then the pair of its input's grid",
-    OpKind.PASS: "the operator, with the pair of its input's grid behind it",
+    OpKind.PASS: "the operator; behind the common moves, the pair of its input's grid",
     OpKind.COMPARE: "the operator",
     OpKind.CONSTANT: "a constant",
     OpKind.SPELLED: "its parts",
