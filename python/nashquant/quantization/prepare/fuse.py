@@ -107,7 +107,7 @@ class _Chains:
         if gemm.site is not None or norm.site is not None or gemm.entry is None:
             return False
         module, batch_norm = self._model.get_submodule(gemm.path), self._model.get_submodule(norm.path)
-        if type(batch_norm) is not gemm.entry.norm or batch_norm.running_mean is None:
+        if type(batch_norm) not in (gemm.entry.norm, nn.SyncBatchNorm) or batch_norm.running_mean is None:
             return False
         if gemm.entry.name == "linear" and len(gemm.outputs[0].shape) != 2:
             return False

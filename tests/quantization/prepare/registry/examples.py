@@ -325,6 +325,7 @@ MODULES: dict[type[nn.Module], Example] = {
     nn.BatchNorm1d: module(lambda: nn.BatchNorm1d(4), SEQUENCE),
     nn.BatchNorm2d: module(lambda: nn.BatchNorm2d(4)),
     nn.BatchNorm3d: module(lambda: nn.BatchNorm3d(4), VOLUME),
+    nn.SyncBatchNorm: module(lambda: nn.SyncBatchNorm(4)),
     nn.LocalResponseNorm: module(lambda: nn.LocalResponseNorm(2)),
     nn.LPPool2d: module(lambda: nn.LPPool2d(2, 2)),
     nn.Fold: module(lambda: nn.Fold((3, 5), 2), (2, 4, 8)),
