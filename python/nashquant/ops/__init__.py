@@ -13,6 +13,7 @@ from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_librar
 from ._clamp import RELU, RELU6, Clamp
 from ._learnable import fake_quantize_learnable_per_channel, fake_quantize_learnable_per_tensor
 from ._rust import cpu_capability
+from ._rust import takes as runs_in_rust
 
 __all__ = [
     "RELU",
@@ -33,6 +34,7 @@ __all__ = [
     "mse_search_per_tensor",
     "percentile_per_tensor",
     "requantize",
+    "runs_in_rust",
 ]
 
 

@@ -13,6 +13,7 @@ from .mix import MixObserver
 from .mse import MSEObserver
 from .percentile import PercentileObserver
 from .scale import range_from_scale, scale_from_range
+from .synchronize import join_ranges
 
 __all__ = [
     "ExactBuffers",
@@ -27,6 +28,7 @@ __all__ = [
     "accepted_arguments",
     "check_scale",
     "check_zero_point",
+    "join_ranges",
     "range_from_scale",
     "scale_from_range",
 ]

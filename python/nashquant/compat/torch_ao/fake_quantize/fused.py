@@ -1,0 +1,86 @@
+"""Observe, choose the grid and round to it, in one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nashquant.compat.torch_ao.functional import fused_moving_avg_obs_fake_quant
+from nashquant.compat.torch_ao.namesakes import is_or_is_namesake_of, join_namesakes
+from nashquant.compat.torch_ao.observer import (
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    is_symmetric,
+)
+
+from .module import FakeQuantize
+
+__all__ = ["FusedMovingAvgObsFakeQuantize"]
+
+
+class FusedMovingAvgObsFakeQuantize(FakeQuantize):
+    """As `FakeQuantize` with a moving average, by `torch.fused_moving_avg_obs_fake_quant` and its rule for the scale.
+
+    Takes bf16, f16 and f64 too, unlike torch.ao's.
+
+    Args:
+        observer: makes a `MovingAverageMinMaxObserver` or a `MovingAveragePerChannelMinMaxObserver`.
+        quant_min: the least integer.
+        quant_max: the greatest integer.
+        **observer_kwargs: further arguments of the observer.
+
+    Raises:
+        AssertionError: as `FakeQuantize`; the observer is another.
+    """
+
+    def __init__(
+        self,
+        observer: Callable[..., Any] = MovingAverageMinMaxObserver,
+        quant_min: int = 0,
+        quant_max: int = 255,
+        **observer_kwargs: Any,
+    ) -> None:
+        super().__init__(observer, quant_min, quant_max, **observer_kwargs)
+        chooser = self.activation_post_process
+        if not is_or_is_namesake_of(chooser, MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver):
+            raise AssertionError("Fused observer+fake_quant module only works with MovingAverageMinMaxObserver")
+        self.register_buffer("fake_quant_enabled", torch.tensor([1], dtype=torch.long))
+        self.register_buffer("observer_enabled", torch.tensor([1], dtype=torch.long))
+        self.is_symmetric_quant = is_symmetric(chooser.qscheme)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Observes `X` if it shall, then fake-quantizes it if it shall."""
+        self.read_switches()
+        if torch.compiler.is_exporting() and not self._observes:
+            return super().forward(X)
+        chooser = self.activation_post_process
+        return fused_moving_avg_obs_fake_quant(
+            X,
+            self.observer_enabled,
+            self.fake_quant_enabled,
+            chooser.min_val,
+            chooser.max_val,
+            self.scale,
+            self.zero_point,
+            chooser.averaging_constant,
+            chooser.quant_min,
+            chooser.quant_max,
+            self.ch_axis,
+            self.is_per_channel,
+            self.is_symmetric_quant,
+        )
+
+    def extra_repr(self) -> str:
+        """The switches and the grid."""
+        grid = self.activation_post_process
+        return (
+            f"fake_quant_enabled={self.fake_quant_enabled}, observer_enabled={self.observer_enabled}, "
+            f"scale={self.scale}, zero_point={self.zero_point}, dtype={self.dtype}, quant_min={grid.quant_min}, "
+            f"quant_max={grid.quant_max}, qscheme={self.qscheme}, reduce_range={grid.reduce_range}"
+        )
+
+
+join_namesakes(FusedMovingAvgObsFakeQuantize)

@@ -1,0 +1,96 @@
+"""Observe and fake-quantize in one function: torch's function, with our kernels for the tensor itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nashquant import ops
+from nashquant.compat.torch_ao.observer import least_and_greatest
+from nashquant.compat.torch_ao.parity import is_exact
+
+from .affine import fake_quantize_per_channel_affine, fake_quantize_per_tensor_affine, is_transformed
+
+__all__ = ["fused_moving_avg_obs_fake_quant"]
+
+_fused = torch.fused_moving_avg_obs_fake_quant
+
+
+def fused_moving_avg_obs_fake_quant(
+    input: Tensor,
+    observer_on: Tensor,
+    fake_quant_on: Tensor,
+    running_min: Tensor,
+    running_max: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    averaging_const: float,
+    quant_min: int,
+    quant_max: int,
+    ch_axis: int,
+    per_row_fake_quant: bool = False,
+    symmetric_quant: bool = False,
+) -> Tensor:
+    """`torch.fused_moving_avg_obs_fake_quant`: moves the range towards that of `input`, chooses scale and zero point,
+    and fake-quantizes.
+
+    Its rule for the scale is not that of `FakeQuantize`; it is torch's own here too, which is asked about a tensor of
+    the two ends. `input` may be bf16, f16 and f64, which torch refuses. What is not finite moves no range.
+
+    Raises:
+        RuntimeError: what torch refuses, in torch's words; `torch.func` is at work.
+    """
+    grid = (averaging_const, quant_min, quant_max, ch_axis, per_row_fake_quant, symmetric_quant)
+    state = (observer_on, fake_quant_on, running_min, running_max, scale, zero_point)
+    if is_transformed():
+        raise RuntimeError(
+            "fused_moving_avg_obs_fake_quant writes to its range, scale and zero point, which torch.func can't batch; "
+            "turn the observer off and call fake_quantize_per_tensor_affine or fake_quantize_per_channel_affine"
+        )
+    odd = input.numel() == 0 or not -input.dim() <= ch_axis < input.dim() or (per_row_fake_quant and ch_axis != 0)
+    if is_exact() or odd or not ops.runs_in_rust(input):
+        return _fused(input, *state, *grid)
+    if observer_on.item():
+        _observe(input, state, grid)
+    if not fake_quant_on.item():
+        return input.clone()
+    if per_row_fake_quant:
+        return fake_quantize_per_channel_affine(input, scale, zero_point, ch_axis, quant_min, quant_max)
+    return fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
+
+
+def _observe(
+    x: Tensor,
+    state: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
+    grid: tuple[float, int, int, int, bool, bool],
+) -> None:
+    observer_on, fake_quant_on, running_min, running_max, scale, zero_point = state
+    averaging_const, quant_min, quant_max, _, per_row, symmetric = grid
+    low, high = least_and_greatest(x, torch.float32, 0 if per_row else None)
+    nothing, fresh = low > high, None  # where x has no finite range
+    if bool(nothing.any()):
+        held = (running_min, running_max) if running_min.numel() == low.numel() else (low, high)
+        low, high = (torch.where(nothing, h.reshape(low.shape), seen) for h, seen in zip(held, (low, high), strict=True))
+        fresh = nothing & low.isinf()
+        low, high = low.masked_fill(fresh, 0.0), high.masked_fill(fresh, 0.0)
+    ends = torch.stack((low, high), dim=-1)  # a range that moves to where it is stays there
+    # The operator's own bookkeeping; its fake quantization, of the ends, is thrown away.
+    _fused(
+        ends,
+        observer_on,
+        torch.zeros_like(fake_quant_on),
+        running_min,
+        running_max,
+        scale,
+        zero_point,
+        averaging_const,
+        quant_min,
+        quant_max,
+        0,
+        per_row,
+        symmetric,
+    )
+
+    if fresh is not None:
+        running_min.masked_fill_(fresh.reshape(running_min.shape), torch.inf)
+        running_max.masked_fill_(fresh.reshape(running_max.shape), -torch.inf)
