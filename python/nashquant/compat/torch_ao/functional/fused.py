@@ -50,8 +50,7 @@ def fused_moving_avg_obs_fake_quant(
     odd = input.numel() == 0 or not -input.dim() <= ch_axis < input.dim() or (per_row_fake_quant and ch_axis != 0)
     if is_exact() or odd or not ops.runs_in_rust(input):
         return _fused(input, *state, *grid)
-    if observer_on.item():
-        _observe(input, state, grid)
+    _follow(input, state, grid)
     if not fake_quant_on.item():
         return input.clone()
     if per_row_fake_quant:
@@ -59,38 +58,29 @@ def fused_moving_avg_obs_fake_quant(
     return fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
 
 
-def _observe(
+def _follow(
     x: Tensor,
     state: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     grid: tuple[float, int, int, int, bool, bool],
 ) -> None:
-    observer_on, fake_quant_on, running_min, running_max, scale, zero_point = state
+    """Moves the range, if the observer is on, and chooses scale and zero point of it, if there will be quantized: both
+    by torch's operator, which is given the two ends of `x` instead of `x`.
+    """
+    observer_on, _, running_min, running_max, _, _ = state
     averaging_const, quant_min, quant_max, _, per_row, symmetric = grid
-    low, high = least_and_greatest(x, torch.float32, 0 if per_row else None)
-    nothing, fresh = low > high, None  # where x has no finite range
-    if bool(nothing.any()):
-        held = (running_min, running_max) if running_min.numel() == low.numel() else (low, high)
-        low, high = (torch.where(nothing, h.reshape(low.shape), seen) for h, seen in zip(held, (low, high), strict=True))
-        fresh = nothing & low.isinf()
-        low, high = low.masked_fill(fresh, 0.0), high.masked_fill(fresh, 0.0)
-    ends = torch.stack((low, high), dim=-1)  # a range that moves to where it is stays there
-    # The operator's own bookkeeping; its fake quantization, of the ends, is thrown away.
-    _fused(
-        ends,
-        observer_on,
-        torch.zeros_like(fake_quant_on),
-        running_min,
-        running_max,
-        scale,
-        zero_point,
-        averaging_const,
-        quant_min,
-        quant_max,
-        0,
-        per_row,
-        symmetric,
-    )
-
+    fresh = None
+    if observer_on.item():
+        low, high = least_and_greatest(x, torch.float32, 0 if per_row else None)
+        nothing = low > high  # where x has no finite range
+        if bool(nothing.any()):
+            held = (running_min, running_max) if running_min.numel() == low.numel() else (low, high)
+            low, high = (torch.where(nothing, h.reshape(low.shape), e) for h, e in zip(held, (low, high), strict=True))
+            fresh = nothing & low.isinf()
+            low, high = low.masked_fill(fresh, 0.0), high.masked_fill(fresh, 0.0)
+        ends = torch.stack((low, high), dim=-1)  # a range that moves to where it is stays there
+    else:
+        ends = torch.zeros(len(x), 2) if per_row else torch.zeros(2)
+    _fused(ends, *state, averaging_const, quant_min, quant_max, 0, per_row, symmetric)
     if fresh is not None:
         running_min.masked_fill_(fresh.reshape(running_min.shape), torch.inf)
         running_max.masked_fill_(fresh.reshape(running_max.shape), -torch.inf)
