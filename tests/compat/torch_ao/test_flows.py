@@ -167,9 +167,7 @@ def test_a_fixed_grid_satisfies_the_backend(recwarn: pytest.WarningsRecorder) ->
 
 def test_observers_go_to_the_device_of_their_module() -> None:
     model = nn.Sequential(nn.Linear(2, 2)).to("meta")
-    model.qconfig = ao.QConfig(
-        activation=torch_ao.default_observer, weight=torch_ao.default_weight_observer
-    )
+    model.qconfig = ao.QConfig(activation=torch_ao.default_observer, weight=torch_ao.default_weight_observer)
     prepared = ao.prepare(model)
     observers = [module for module in prepared.modules() if isinstance(module, torch_ao.ObserverBase)]
     assert observers

@@ -214,7 +214,7 @@ def test_a_range_upside_down_is_an_assertion_error(pair) -> None:
     for observer in pair("MinMaxObserver"):
         observer.min_val.fill_(2)
         observer.max_val.fill_(1)
-        with pytest.raises(AssertionError, match="min 2.0 should be less than max 1.0"):
+        with pytest.raises(AssertionError, match=r"min 2\.0 should be less than max 1\.0"):
             observer.calculate_qparams()
 
 

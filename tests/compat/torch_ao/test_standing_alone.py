@@ -31,7 +31,8 @@ def test_it_trains_saves_and_loads_when_torch_ao_is_gone() -> None:
         + """
 import io, pickle
 from nashquant.compat import torch_ao
-model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch_ao.default_fake_quant(), torch_ao.default_fused_act_fake_quant())
+quantizers = torch_ao.default_fake_quant(), torch_ao.default_fused_act_fake_quant()
+model = torch.nn.Sequential(torch.nn.Linear(3, 3), *quantizers)
 model(torch.randn(5, 3)).sum().backward()
 model = pickle.loads(pickle.dumps(model))
 model.apply(torch_ao.disable_observer)

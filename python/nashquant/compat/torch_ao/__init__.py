@@ -20,7 +20,7 @@ from .observer import *  # noqa: F403  (all the names in its `__all__`)
 from .parity import exact_parity
 from .redirect import redirect_fake_quantize
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *fake_quantize.__all__,
     *observer.__all__,
     "accelerate",

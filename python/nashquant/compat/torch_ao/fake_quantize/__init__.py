@@ -10,7 +10,7 @@ from .fused import FusedMovingAvgObsFakeQuantize
 from .module import FakeQuantize
 from .switches import disable_fake_quant, disable_observer, enable_fake_quant, enable_observer
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *defaults.__all__,
     "FakeQuantize",
     "FakeQuantizeBase",

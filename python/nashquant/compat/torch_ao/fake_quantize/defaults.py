@@ -46,9 +46,7 @@ _SYMMETRIC: dict[str, Any] = {"qscheme": torch.per_tensor_symmetric}
 _SYMMETRIC_CHANNELS: dict[str, Any] = {"qscheme": torch.per_channel_symmetric}
 _FLOAT_ZERO_POINT: dict[str, Any] = {"qscheme": torch.per_channel_affine_float_qparams, "ch_axis": 0}
 
-default_fake_quant = FakeQuantize.with_args(
-    **_MOVING, **_UNSIGNED, qscheme=torch.per_tensor_affine, reduce_range=True
-)
+default_fake_quant = FakeQuantize.with_args(**_MOVING, **_UNSIGNED, qscheme=torch.per_tensor_affine, reduce_range=True)
 default_histogram_fake_quant = FakeQuantize.with_args(
     observer=HistogramObserver, **_UNSIGNED, qscheme=torch.per_tensor_affine, reduce_range=True
 )

@@ -32,8 +32,7 @@ class FixedQParamsFakeQuantize(FakeQuantize):
         self.zero_point = chooser.zero_point
         if not is_per_tensor(self.qscheme):
             raise AssertionError(
-                "Only per tensor quantization is supported FixedQParamsFakeQuantize module, got qscheme:"
-                f"{self.qscheme}"
+                f"Only per tensor quantization is supported FixedQParamsFakeQuantize module, got qscheme:{self.qscheme}"
             )
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # as torch.ao has it

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashquant.compat.torch_ao.buffers import set_buffer
 from nashquant.compat.torch_ao.functional import fused_moving_avg_obs_fake_quant
 from nashquant.compat.torch_ao.namesakes import is_or_is_namesake_of, join_namesakes
 from nashquant.compat.torch_ao.observer import (
@@ -57,6 +58,8 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
         if torch.compiler.is_exporting() and not self._observes:
             return super().forward(X)
         chooser = self.activation_post_process
+        if torch.compiler.is_compiling() and self._observes and self.is_per_channel and chooser.min_val.numel() == 0:
+            self._make_room(X.shape[self.ch_axis])  # the operator can't resize there
         return fused_moving_avg_obs_fake_quant(
             X,
             self.observer_enabled,
@@ -72,6 +75,13 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
             self.is_per_channel,
             self.is_symmetric_quant,
         )
+
+    def _make_room(self, channels: int) -> None:
+        nothing = self.scale.new_full((channels,), torch.inf)
+        set_buffer(self.activation_post_process, "min_val", nothing)
+        set_buffer(self.activation_post_process, "max_val", -nothing)
+        set_buffer(self, "scale", torch.ones_like(nothing))
+        set_buffer(self, "zero_point", torch.zeros_like(nothing))
 
     def extra_repr(self) -> str:
         """The switches and the grid."""

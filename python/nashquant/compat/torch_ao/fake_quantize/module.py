@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashquant.compat.torch_ao.buffers import set_buffer
 from nashquant.compat.torch_ao.functional import fake_quantize_per_channel_affine, fake_quantize_per_tensor_affine
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 from nashquant.compat.torch_ao.observer import MovingAverageMinMaxObserver, is_per_channel, is_per_tensor
@@ -92,11 +93,8 @@ class FakeQuantize(FakeQuantizeBase):
         return fake_quantize_per_tensor_affine(X, self.scale, self.zero_point, grid.quant_min, grid.quant_max)
 
     def _take(self, scale: Tensor, zero_point: Tensor) -> None:
-        if self.scale.shape != scale.shape:
-            self.scale.resize_(scale.shape)
-            self.zero_point.resize_(zero_point.shape)
-        self.scale.copy_(scale)
-        self.zero_point.copy_(zero_point)
+        set_buffer(self, "scale", scale)
+        set_buffer(self, "zero_point", zero_point)
 
     def extra_repr(self) -> str:
         """All one wants to know when a number looks wrong."""

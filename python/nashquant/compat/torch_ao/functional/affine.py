@@ -38,8 +38,8 @@ def fake_quantize_per_tensor_affine(
         return _per_tensor(input, scale, zero_point, quant_min, quant_max)  # type: ignore[arg-type]
     if torch.compiler.is_exporting():
         return exported.per_tensor(input, scale, zero_point, quant_min, quant_max)
-    # What our kernels refuse before they write (a range of 2**22 steps, a scale of 0 or without an inverse, a zero point
-    # outside), torch's operator does, or refuses in its own words.
+    # What our kernels refuse before they write (a range of 2**22 steps, a scale of 0 or without an inverse, a zero
+    # point outside), torch's operator does, or refuses in its own words.
     try:
         if ops.runs_in_rust(input):
             number, point = _numbers(scale, zero_point)

@@ -20,7 +20,7 @@ from .seen import Range, least_and_greatest
 from .state import get_observer_state_dict, load_observer_state_dict
 from .uniform import UniformQuantizationObserverBase
 
-__all__ = [  # noqa: PLE0604
+__all__ = [
     *defaults.__all__,
     "FixedQParamsObserver",
     "HistogramObserver",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +15,13 @@ from nashquant.compat.torch_ao.namesakes import join_namesakes
 __all__ = ["ObserverBase"]
 
 
-class ObserverBase(ABC, nn.Module):
+class _Abstract(metaclass=ABCMeta):  # noqa: B024
+    # Without the empty `__slots__` of `abc.ABC`. torch.ao's observers have such a base, and `accelerate` can make them
+    # ours only if both lie in memory alike.
+    pass
+
+
+class ObserverBase(_Abstract, nn.Module):
     """Looks at tensors in `forward`, and gives scale and zero point in `calculate_qparams`.
 
     Args:

@@ -20,7 +20,7 @@ _STEP = 1e-5
 
 def count(x: Tensor, bins: int, low: Tensor, high: Tensor) -> Tensor:
     """How many of `x` lie in each of `bins` equal bins over `low ... high`, as `torch.histc` counts, of any number."""
-    parts = (x,) if is_exact() else x.reshape(-1).split(MOST_EXACT)
+    parts = (x,) if is_exact() else torch.split(x.reshape(-1), MOST_EXACT)
     counts = [torch.histc(part, bins, min=low, max=high) for part in parts]  # type: ignore[arg-type]
     return counts[0] if len(counts) == 1 else torch.stack([part.double() for part in counts]).sum(0)
 
@@ -39,8 +39,8 @@ def stretched(counts: Tensor, low: Tensor, high: Tensor, new_low: Tensor, new_hi
     if new_high < high:
         raise AssertionError("update_max must be >= orig_max")
     pieces = bins * _FINER
-    starts = torch.linspace(low, high, pieces + 1, device=low.device)[:-1].to(counts.device)  # type: ignore[call-overload]
-    edges = torch.linspace(new_low, new_high, bins + 1, device=low.device).to(counts.device)  # type: ignore[call-overload]
+    starts = torch.linspace(low, high, pieces + 1, device=low.device)[:-1].to(counts.device)
+    edges = torch.linspace(new_low, new_high, bins + 1, device=low.device).to(counts.device)
     middles = starts + 0.5 * ((high - low) / pieces)
     home = (torch.bucketize(middles, edges, right=True) - 1).clamp(0, bins - 1)
     return torch.bincount(home, weights=counts.repeat_interleave(_FINER) / _FINER, minlength=bins)

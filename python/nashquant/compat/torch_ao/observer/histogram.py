@@ -11,12 +11,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from nashquant import ops
+from nashquant.compat.torch_ao.buffers import set_buffer, shaped_like_own
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 from nashquant.compat.torch_ao.parity import is_exact
 from nashquant.quantization.observer import join_ranges
 
 from .bins import MOST_EXACT, count, least_error_part, stretched
-from .loading import shaped_like_own
 from .qparams import is_per_tensor
 from .uniform import UniformQuantizationObserverBase
 
@@ -157,8 +157,8 @@ class HistogramObserver(UniformQuantizationObserverBase):
     def _keep(self, counts: Tensor, low: Tensor, high: Tensor) -> None:
         if not is_exact() and counts.dtype == torch.float64 != self.histogram.dtype and counts.sum() >= MOST_EXACT:
             self.histogram = self.histogram.double()
-        for buffer, value in ((self.histogram, counts), (self.min_val, low), (self.max_val, high)):
-            buffer.resize_(value.shape).copy_(value)
+        for name, value in (("histogram", counts), ("min_val", low), ("max_val", high)):
+            set_buffer(self, name, value)
 
     def extra_repr(self) -> str:
         """The range."""

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashquant.compat.torch_ao.buffers import shaped_like_own
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
-from .loading import shaped_like_own
 from .qparams import is_per_tensor
 from .seen import Range, follow, least_and_greatest, widen
 from .uniform import UniformQuantizationObserverBase

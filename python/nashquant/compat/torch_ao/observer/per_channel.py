@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashquant.compat.torch_ao.buffers import resized_to_loaded, set_buffer
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
-from .loading import resized_to_loaded
 from .qparams import is_per_channel
 from .seen import Range, follow, least_and_greatest, widen
 from .uniform import UniformQuantizationObserverBase
@@ -80,11 +80,8 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
         seen = least_and_greatest(x_orig, self.min_val.dtype, self.ch_axis, across_ranks=self.is_sync_quantize)
         first = self.min_val.numel() == 0 or self.max_val.numel() == 0
         low, high = seen if first else self._combine((self.min_val, self.max_val), seen)
-        if self.min_val.shape != low.shape:
-            self.min_val.resize_(low.shape)
-            self.max_val.resize_(high.shape)
-        self.min_val.copy_(low)
-        self.max_val.copy_(high)
+        set_buffer(self, "min_val", low)
+        set_buffer(self, "max_val", high)
         return x_orig
 
     def _combine(self, held: Range, seen: Range) -> Range:

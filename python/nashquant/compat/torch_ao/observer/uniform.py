@@ -133,7 +133,8 @@ class UniformQuantizationObserverBase(ObserverBase):
 
 def _for_tensors(factory_kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     """`factory_kwargs` as `torch.tensor` takes them; raises TypeError for others."""
-    return dict(torch.nn.factory_kwargs(dict(factory_kwargs) if factory_kwargs is not None else None))
+    given = None if factory_kwargs is None else dict(factory_kwargs)
+    return dict(torch.nn.factory_kwargs(given))  # type: ignore[no-untyped-call]  # torch has no types here
 
 
 join_namesakes(UniformQuantizationObserverBase)

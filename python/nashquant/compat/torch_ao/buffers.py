@@ -1,14 +1,26 @@
-"""Buffers of another shape: a number and a list of one number load into each other, channels into an empty buffer."""
+"""Buffers whose shape changes: with the number of channels, and between checkpoints."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nashquant.compat.torch_ao.parity import is_exact
 
-__all__ = ["resized_to_loaded", "shaped_like_own"]
+__all__ = ["resized_to_loaded", "set_buffer", "shaped_like_own"]
+
+
+def set_buffer(module: nn.Module, name: str, value: Tensor) -> None:
+    """Writes `value` to a buffer in place, which takes its shape; a compiler, which can't resize, gets a new tensor."""
+    buffer = getattr(module, name)
+    if buffer.shape != value.shape:
+        if torch.compiler.is_compiling():
+            setattr(module, name, value.to(buffer.dtype))
+            return
+        buffer.resize_(value.shape)
+    buffer.copy_(value)
 
 
 def shaped_like_own(module: nn.Module, state_dict: dict[str, Any], prefix: str, *names: str) -> None:

@@ -1,0 +1,71 @@
+"""Inside the context torch's functions are ours; outside, and in other threads, they are torch's."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+import torch.ao.quantization as ao
+
+from nashquant.compat.torch_ao import functional, redirect_fake_quantize
+
+INFINITE = torch.tensor([[torch.inf, 1.0]])  # here ours and torch's differ
+SCALE, POINT = torch.tensor([0.5]), torch.tensor([0], dtype=torch.int32)
+
+
+def per_channel() -> float:
+    return torch.fake_quantize_per_channel_affine(INFINITE, SCALE, POINT, 0, -8, 7)[0, 0].item()
+
+
+def test_calls_go_to_ours_inside_only() -> None:
+    assert per_channel() == -4.0
+    with redirect_fake_quantize():
+        assert per_channel() == 3.5
+    assert per_channel() == -4.0
+
+
+def test_another_thread_is_not_touched() -> None:
+    seen = []
+    with redirect_fake_quantize():
+        thread = threading.Thread(target=lambda: seen.append(per_channel()))
+        thread.start()
+        thread.join()
+    assert seen == [-4.0]
+
+
+STATE = (torch.ones(1), torch.ones(1), torch.tensor(torch.inf), torch.tensor(-torch.inf), SCALE, POINT)
+ARGUMENTS = {
+    "fake_quantize_per_tensor_affine": (SCALE, POINT, -8, 7),
+    "fake_quantize_per_channel_affine": (SCALE, POINT, 0, -8, 7),
+    "_fake_quantize_learnable_per_tensor_affine": (SCALE, SCALE, -8, 7),
+    "_fake_quantize_learnable_per_channel_affine": (SCALE, SCALE, 0, -8, 7),
+    "fused_moving_avg_obs_fake_quant": (*STATE, 0.01, -8, 7, -1),
+}
+
+
+@pytest.mark.parametrize("name", functional.__all__)
+def test_every_function_is_redirected(name, monkeypatch) -> None:
+    from nashquant.compat.torch_ao import redirect
+
+    calls = []
+    monkeypatch.setitem(redirect._OURS, getattr(torch, name), lambda *arguments: calls.append(arguments))
+    with redirect_fake_quantize():
+        getattr(torch, name)(INFINITE, *ARGUMENTS[name])
+    assert calls == [(INFINITE, *ARGUMENTS[name])]
+
+
+@pytest.mark.filterwarnings("ignore:Please use quant_min and quant_max")
+def test_torch_aos_modules_and_gradients_go_through(assert_same_state) -> None:
+    quantizers = [ao.default_fake_quant, ao.default_fused_act_fake_quant, ao.default_per_channel_weight_fake_quant]
+    for make in quantizers:
+        plain, redirected = make(), make()
+        for _ in range(3):
+            x = torch.randn(4, 5)
+            inputs = [x.clone().requires_grad_() for _ in range(2)]
+            plain(inputs[0]).square().sum().backward()
+            with redirect_fake_quantize():
+                y = redirected(inputs[1])
+            y.square().sum().backward()
+            assert torch.equal(inputs[1].grad, inputs[0].grad)
+            assert_same_state(plain, redirected)
