@@ -99,6 +99,9 @@ def test_a_number_and_a_list_of_one_number_load_into_each_other() -> None:
         assert target.scale.tolist() == [2.0]
         assert target.activation_post_process.min_val.shape == ()
         assert float(target.activation_post_process.min_val) == 2
+        fixed = torch_ao.FixedQParamsObserver(scale=0.5, zero_point=3)
+        fixed.load_state_dict({"scale": torch.full(shape, 0.25), "zero_point": torch.full(shape, 1)})
+        assert (fixed.scale.tolist(), fixed.zero_point.tolist()) == ([0.25], [1])
 
 
 @pytest.mark.parametrize(("name", "arguments"), KINDS)

@@ -185,12 +185,13 @@ def test_in_exact_parity_counts_are_lost_as_in_torch_ao(pair, assert_same_state)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_histogram_counts_half_precision(dtype) -> None:
+def test_a_histogram_loses_no_counts_in_half_precision(dtype) -> None:
     half, single = torch_ao.HistogramObserver(bins=8), torch_ao.HistogramObserver(bins=8)
-    x = torch.randn(100).to(dtype)
+    x = torch.cat([torch.randn(100), torch.zeros(5000)]).to(dtype)
     half(x)
     single(x.float())
     assert torch.equal(half.histogram, single.histogram)
+    assert half.histogram.sum() == 5100
 
 
 def test_a_histogram_counts_what_is_finite(pair, assert_same_state) -> None:

@@ -64,9 +64,11 @@ class FakeQuantizeBase(ABC, nn.Module):
 
     def read_switches(self) -> None:
         """Takes what the buffers say, where somebody wrote to them."""
-        if not torch.compiler.is_compiling() and not self.observer_enabled.is_meta:
-            self._observes = self.observer_enabled.item() == 1
-            self._quantizes = self.fake_quant_enabled.item() == 1
+        if torch.compiler.is_compiling() or self.observer_enabled.is_meta:
+            return
+        # Past `Module.__setattr__`, which takes longer than the kernel does for 1K elements.
+        self.__dict__["_observes"] = self.observer_enabled.item() == 1
+        self.__dict__["_quantizes"] = self.fake_quant_enabled.item() == 1
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from nashquant.compat.torch_ao.namesakes import join_namesakes, namesakes
-from nashquant.compat.torch_ao.observer import FixedQParamsObserver, is_per_tensor
+from nashquant.compat.torch_ao.observer import FixedQParamsObserver
+from nashquant.compat.torch_ao.observer.qparams import is_per_tensor
 
 from .module import FakeQuantize
 

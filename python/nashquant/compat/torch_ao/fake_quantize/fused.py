@@ -14,8 +14,8 @@ from nashquant.compat.torch_ao.namesakes import is_or_is_namesake_of, join_names
 from nashquant.compat.torch_ao.observer import (
     MovingAverageMinMaxObserver,
     MovingAveragePerChannelMinMaxObserver,
-    is_symmetric,
 )
+from nashquant.compat.torch_ao.observer.qparams import is_symmetric
 
 from .module import FakeQuantize
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from nashquant.compat.torch_ao.buffers import set_buffer
 from nashquant.compat.torch_ao.functional import fake_quantize_per_channel_affine, fake_quantize_per_tensor_affine
 from nashquant.compat.torch_ao.namesakes import join_namesakes
-from nashquant.compat.torch_ao.observer import MovingAverageMinMaxObserver, is_per_channel, is_per_tensor
+from nashquant.compat.torch_ao.observer import MovingAverageMinMaxObserver
+from nashquant.compat.torch_ao.observer.qparams import is_per_channel, is_per_tensor
 from nashquant.compat.torch_ao.parity import is_exact
 
 from .base import FakeQuantizeBase

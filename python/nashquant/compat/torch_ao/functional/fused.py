@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nashquant import ops
-from nashquant.compat.torch_ao.observer import least_and_greatest
+from nashquant.compat.torch_ao.observer.seen import all_finite, least_and_greatest
 from nashquant.compat.torch_ao.parity import is_exact
 
 from .affine import fake_quantize_per_channel_affine, fake_quantize_per_tensor_affine, is_transformed
@@ -14,6 +14,7 @@ from .affine import fake_quantize_per_channel_affine, fake_quantize_per_tensor_a
 __all__ = ["fused_moving_avg_obs_fake_quant"]
 
 _fused = torch.fused_moving_avg_obs_fake_quant
+_SMALL = 2**13  # up to here torch's operator, which is one call, is done before ours has begun
 
 
 def fused_moving_avg_obs_fake_quant(
@@ -50,12 +51,18 @@ def fused_moving_avg_obs_fake_quant(
     odd = input.numel() == 0 or not -input.dim() <= ch_axis < input.dim() or (per_row_fake_quant and ch_axis != 0)
     if is_exact() or odd or not ops.runs_in_rust(input):
         return _fused(input, *state, *grid)
+    if input.numel() <= _SMALL and input.dtype == torch.float32 and _is_finite(input):
+        return _fused(input, *state, *grid)
     _follow(input, state, grid)
     if not fake_quant_on.item():
         return input.clone()
     if per_row_fake_quant:
         return fake_quantize_per_channel_affine(input, scale, zero_point, ch_axis, quant_min, quant_max)
     return fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
+
+
+def _is_finite(x: Tensor) -> bool:
+    return all_finite(*ops.min_max_per_tensor(x))
 
 
 def _follow(
@@ -71,8 +78,8 @@ def _follow(
     fresh = None
     if observer_on.item():
         low, high = least_and_greatest(x, torch.float32, 0 if per_row else None)
-        nothing = low > high  # where x has no finite range
-        if bool(nothing.any()):
+        if not all_finite(low, high):
+            nothing = low > high  # where x has no finite range
             held = (running_min, running_max) if running_min.numel() == low.numel() else (low, high)
             low, high = (torch.where(nothing, h.reshape(low.shape), e) for h, e in zip(held, (low, high), strict=True))
             fresh = nothing & low.isinf()

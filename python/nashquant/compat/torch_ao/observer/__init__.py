@@ -15,8 +15,6 @@ from .passive import (
     ReuseInputObserver,
 )
 from .per_channel import MovingAveragePerChannelMinMaxObserver, PerChannelMinMaxObserver
-from .qparams import is_per_channel, is_per_tensor, is_symmetric
-from .seen import Range, least_and_greatest
 from .state import get_observer_state_dict, load_observer_state_dict
 from .uniform import UniformQuantizationObserverBase
 
@@ -31,14 +29,9 @@ __all__ = [
     "ObserverBase",
     "PerChannelMinMaxObserver",
     "PlaceholderObserver",
-    "Range",
     "RecordingObserver",
     "ReuseInputObserver",
     "UniformQuantizationObserverBase",
     "get_observer_state_dict",
-    "is_per_channel",
-    "is_per_tensor",
-    "is_symmetric",
-    "least_and_greatest",
     "load_observer_state_dict",
 ]

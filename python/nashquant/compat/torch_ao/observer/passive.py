@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nashquant.compat.torch_ao.buffers import shaped_like_own
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
 from .base import ObserverBase
@@ -52,6 +53,10 @@ class FixedQParamsObserver(ObserverBase):
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:  # type: ignore[override]  # as torch.ao has it
         """As given."""
         return self.scale, self.zero_point
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        shaped_like_own(self, state_dict, prefix, "scale", "zero_point")
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 class _PassesOn(ObserverBase):

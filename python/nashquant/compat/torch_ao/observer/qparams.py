@@ -102,7 +102,9 @@ def choose_qparams(
     Raises:
         AssertionError: `min_val` is greater than `max_val`.
     """
-    if not torch.compiler.is_compiling() and not _is_observed(min_val, max_val):
+    compiling = torch.compiler.is_compiling()
+    plain = not compiling and _have_two_ends(min_val, max_val)
+    if not plain and not compiling and not _is_observed(min_val, max_val):
         device = min_val.device.type
         return torch.tensor([1.0], device=device), torch.tensor([0], device=device)
     low, high = min_val.clamp(max=0), max_val.clamp(min=0)
@@ -117,7 +119,16 @@ def choose_qparams(
         scale = torch.maximum((high - low) / float(quant_max - quant_min), eps)
         zero_point = (quant_min - torch.round(low / scale).to(torch.int)).clamp(quant_min, quant_max)
     scale, zero_point = scale.reshape(min_val.shape or (1,)), zero_point.reshape(min_val.shape or (1,))
+    if plain:
+        return scale, zero_point
     return _mended(min_val, max_val, scale, zero_point, per_channel=is_per_channel(qscheme))
+
+
+def _have_two_ends(min_val: Tensor, max_val: Tensor) -> bool:
+    """The usual case: everything was observed, and had more than one value."""
+    if min_val.dim() == 0:
+        return bool(min_val.item() < max_val.item())
+    return min_val.shape == max_val.shape and min_val.numel() > 0 and (max_val - min_val).min().item() > 0
 
 
 def _mended(

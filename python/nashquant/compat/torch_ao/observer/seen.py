@@ -12,7 +12,7 @@ from nashquant import ops
 from nashquant.compat.torch_ao.parity import is_exact
 from nashquant.quantization.observer import join_ranges
 
-__all__ = ["Range", "follow", "is_all_finite", "least_and_greatest", "widen"]
+__all__ = ["Range", "all_finite", "follow", "least_and_greatest", "widen"]
 
 Range = tuple[Tensor, Tensor]
 """Lower and upper end, 0-d or `[C]`."""
@@ -48,21 +48,19 @@ def _ends(x: Tensor, dtype: torch.dtype, axis: int | None) -> Range:
 
 
 def _without_what_is_not_finite(low: Tensor, high: Tensor) -> Range:
-    if torch.compiler.is_compiling():
-        finite = low.isfinite() & high.isfinite()
-    else:
-        if is_all_finite(low, high):
-            return low, high
-        finite = low.isfinite() & high.isfinite()
+    if not torch.compiler.is_compiling() and all_finite(low, high):
+        return low, high
+    finite = low.isfinite() & high.isfinite()
+    if not torch.compiler.is_compiling() and not bool(finite.all()):
         warnings.warn("NaN or infinity detected in input tensor, ignoring input", stacklevel=4)
     return torch.where(finite, low, torch.inf), torch.where(finite, high, -torch.inf)
 
 
-def is_all_finite(low: Tensor, high: Tensor) -> bool:
-    """Are all ends numbers?"""
+def all_finite(low: Tensor, high: Tensor) -> bool:
+    """Are both ends numbers, everywhere? Says no, too, where the difference of finite ends or their sum is infinite."""
     if low.dim() == 0:
         return math.isfinite(low.item()) and math.isfinite(high.item())
-    return bool((low.isfinite() & high.isfinite()).all())
+    return math.isfinite((high - low).sum().item())  # infinity less infinity is none either; one look at the values
 
 
 def widen(held: Range, seen: Range) -> Range:
@@ -78,12 +76,10 @@ def follow(held: Range, seen: Range, averaging_constant: float) -> Range:
         held[0] + averaging_constant * (seen[0] - held[0]),
         held[1] + averaging_constant * (seen[1] - held[1]),
     )
-    if held[0].dim() == 0 and not torch.compiler.is_compiling():
-        if _is_nothing(held):
-            return seen
-        return held if not is_exact() and _is_nothing(seen) else moved
-    if held[0].dim() > 0 and is_exact():
-        return moved
+    if not torch.compiler.is_compiling() and all_finite(*moved):
+        return moved  # something was held and something seen, everywhere: else there would be infinities
+    if is_exact():
+        return seen if held[0].dim() == 0 and _is_nothing(held) else moved
     started = ~((held[0] == torch.inf) & (held[1] == -torch.inf))
     ends = torch.where(started, moved[0], seen[0]), torch.where(started, moved[1], seen[1])
     looked = ~((seen[0] == torch.inf) & (seen[1] == -torch.inf))
