@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.ao.quantization as ao
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -113,6 +114,18 @@ def test_an_exported_model_computes_what_it_did(net, strict) -> None:
     )
     x = torch.cat([batch(1), batch(2)])
     assert torch.equal(program.module()(x), net(x))
+
+
+def test_an_exporter_obeys_switches_that_were_loaded_or_accelerated() -> None:
+    source = ao.FakeQuantize()
+    source(batch())
+    source.disable_observer()
+    loaded = torch_ao.FakeQuantize()
+    loaded.load_state_dict(source.state_dict())
+    for quantizer in (loaded, torch_ao.accelerate(source)):
+        program = torch.export.export(quantizer.eval(), (batch(),))
+        calls = [node.target for node in program.graph.nodes if node.op == "call_function"]
+        assert calls == [torch.ops.aten.fake_quantize_per_tensor_affine.tensor_qparams]
 
 
 @pytest.mark.parametrize("kind", ["affine", "fused"])

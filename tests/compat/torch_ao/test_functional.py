@@ -237,14 +237,15 @@ def test_gradcheck_holds_for_a_scale_where_all_is_clamped() -> None:
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("switches", [(1, 1), (1, 0), (0, 1), (0, 0)])
 @pytest.mark.parametrize("ends", [(0, 255), (-128, 127), (-127, 127), (0, 15)])
-def test_the_fused_function_is_torchs(per_row, symmetric, switches, ends) -> None:
+@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 30, 100)])  # torch's own operator, and ours
+def test_the_fused_function_is_torchs(per_row, symmetric, switches, ends, shape) -> None:
     def fresh() -> list[Tensor]:
         rows = 4 if per_row else 1
         low, high = torch.full((rows,), torch.inf), torch.full((rows,), -torch.inf)
         return [low, high, torch.ones(rows), torch.zeros(rows, dtype=torch.int32)]
 
     mine, theirs = fresh(), fresh()
-    batches = [torch.randn(4, 3, 5), torch.rand(4, 3, 5) + 2, -torch.rand(4, 3, 5), torch.zeros(4, 3, 5)]
+    batches = [torch.randn(shape), torch.rand(shape) + 2, -torch.rand(shape), torch.zeros(shape)]
     for on, x in zip([(1, 1), switches, switches, (1, 1)], batches, strict=True):
         flags = [torch.tensor([flag]) for flag in on]
         grid = (0.3, *ends, 0, per_row, symmetric)

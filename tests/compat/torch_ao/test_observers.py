@@ -61,6 +61,17 @@ def test_a_histogram_is_torch_aos(qscheme, dtype, bins, pair, assert_same_state)
         same_qparams(theirs, mine)
 
 
+@pytest.mark.parametrize("tail", [-1, 1])
+@pytest.mark.parametrize("dtype", [torch.quint8, torch.quint4x2])
+def test_outliers_are_cut_off_where_torch_ao_cuts_them_off(tail, dtype, pair) -> None:
+    theirs, mine = pair("HistogramObserver", dtype=dtype)
+    for n in (30_000, 400_000):  # with these many, a step of the search is several values on either side
+        x = tail * torch.randn(n).abs().pow(3) + 0.01 * torch.randn(n)
+        theirs(x)
+        mine(x)
+        same_qparams(theirs, mine)
+
+
 @pytest.mark.parametrize("first", [torch.full((4,), 2.5), torch.zeros(4), torch.tensor([-1e30, 1e30])])
 def test_a_histogram_of_one_value_grows_like_torch_aos(first, pair, assert_same_state) -> None:
     theirs, mine = pair("HistogramObserver")
