@@ -145,6 +145,7 @@ def test_gradcheck_holds_where_the_function_is_flat() -> None:
 # torch.func
 
 BATCH = torch.randn(6, 2, 3) * 20
+GRIDS = [(torch.tensor([s]), torch.tensor([z])) for s, z in ((-0.5, 0.0), (0.1, 2.0), (0.7, 1.0))]
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,21 @@ def test_gradcheck_holds_for_a_scale_where_all_is_clamped() -> None:
     scale, point = torch.tensor([1.5], requires_grad=True), torch.zeros(1)
     function = functional._fake_quantize_learnable_per_tensor_affine
     assert torch.autograd.gradcheck(lambda s: function(x, s, point, -8, 7), scale, eps=1e-2, atol=1e-2)
+
+
+def test_a_learned_scale_is_transformed_and_compiled() -> None:
+    torch._dynamo.reset()
+    x = BATCH[0, 0]
+
+    def loss(scale: Tensor, point: Tensor) -> Tensor:
+        return functional._fake_quantize_learnable_per_tensor_affine(x, scale, point, -8, 7).square().sum()
+
+    each = [learn(functional._fake_quantize_learnable_per_tensor_affine, x, s, z, -8, 7)[0] for s, z in GRIDS]
+    values = vmap(lambda s, z: functional._fake_quantize_learnable_per_tensor_affine(x, s, z, -8, 7))
+    same(values(*(torch.stack(column) for column in zip(*GRIDS, strict=True))), torch.stack(each))
+    compiled = torch.compile(lambda s, z: grad(loss)(s, z), fullgraph=True, backend="aot_eager")
+    for s, z in GRIDS:
+        same(compiled(s, z), grad(loss)(s, z))
 
 
 # Observe and quantize

@@ -75,6 +75,25 @@ def test_joined_observers_see_what_one_sees(name, tmp_path, assert_same_state) -
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    "make", [torch_ao.default_fake_quant, torch_ao.default_fused_act_fake_quant, torch_ao.default_fused_wt_fake_quant]
+)
+@pytest.mark.filterwarnings("ignore:Please use quant_min and quant_max")
+def test_joined_quantizers_have_the_scale_of_one(make, tmp_path, assert_same_state) -> None:
+    def work(rank: int) -> nn.Module:
+        quantizer = make(is_sync_quantize=True)
+        for step in range(len(ALL)):
+            quantizer(of_rank(step, rank) if step != 3 else ALL[3] if rank == 0 else ALL[3][:0])
+        return quantizer
+
+    alone = make()
+    for x in ALL:
+        alone(x)
+    for quantizer in in_processes(work, tmp_path):
+        assert_same_state(alone, quantizer)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["FakeQuantize", "FusedMovingAvgObsFakeQuantize"])
 def test_ddp_keeps_all_ranks_alike(kind, tmp_path) -> None:
     def work(rank: int) -> dict[str, Tensor]:

@@ -74,6 +74,7 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
             self.ch_axis,
             self.is_per_channel,
             self.is_symmetric_quant,
+            across_ranks=getattr(chooser, "is_sync_quantize", False),  # torch.ao's have no such setting
         )
 
     def _make_room(self, channels: int) -> None:

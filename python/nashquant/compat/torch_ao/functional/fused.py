@@ -31,12 +31,15 @@ def fused_moving_avg_obs_fake_quant(
     ch_axis: int,
     per_row_fake_quant: bool = False,
     symmetric_quant: bool = False,
+    *,
+    across_ranks: bool = False,
 ) -> Tensor:
     """`torch.fused_moving_avg_obs_fake_quant`: moves the range towards that of `input`, chooses scale and zero point,
     and fake-quantizes.
 
     Its rule for the scale is not that of `FakeQuantize`; it is torch's own here too, which is asked about a tensor of
-    the two ends. `input` may be bf16, f16 and f64, which torch refuses. What is not finite moves no range.
+    the two ends. `input` may be bf16, f16 and f64, which torch refuses. What is not finite moves no range. With
+    `across_ranks` the range seen is that of all processes; torch has no such thing.
 
     Raises:
         RuntimeError: what torch refuses, in torch's words; `torch.func` is at work.
@@ -48,12 +51,17 @@ def fused_moving_avg_obs_fake_quant(
             "fused_moving_avg_obs_fake_quant writes to its range, scale and zero point, which torch.func can't batch; "
             "turn the observer off and call fake_quantize_per_tensor_affine or fake_quantize_per_channel_affine"
         )
-    odd = input.numel() == 0 or not -input.dim() <= ch_axis < input.dim() or (per_row_fake_quant and ch_axis != 0)
+    odd = (
+        (input.numel() == 0 and not across_ranks)
+        or not -input.dim() <= ch_axis < input.dim()
+        or (per_row_fake_quant and ch_axis != 0)
+    )
     if is_exact() or odd or not ops.runs_in_rust(input):
         return _fused(input, *state, *grid)
-    if input.numel() <= _SMALL and input.dtype == torch.float32 and _is_finite(input):
+    small = input.numel() <= _SMALL and not across_ranks
+    if small and input.dtype == torch.float32 and _is_finite(input):
         return _fused(input, *state, *grid)
-    _follow(input, state, grid)
+    _follow(input, state, grid, across_ranks=across_ranks)
     if not fake_quant_on.item():
         return input.clone()
     if per_row_fake_quant:
@@ -69,6 +77,8 @@ def _follow(
     x: Tensor,
     state: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor],
     grid: tuple[float, int, int, int, bool, bool],
+    *,
+    across_ranks: bool,
 ) -> None:
     """Moves the range, if the observer is on, and chooses scale and zero point of it, if there will be quantized: both
     by torch's operator, which is given the two ends of `x` instead of `x`.
@@ -77,7 +87,7 @@ def _follow(
     averaging_const, quant_min, quant_max, _, per_row, symmetric = grid
     fresh = None
     if observer_on.item():
-        low, high = least_and_greatest(x, torch.float32, 0 if per_row else None)
+        low, high = least_and_greatest(x, torch.float32, 0 if per_row else None, across_ranks=across_ranks)
         if not all_finite(low, high):
             nothing = low > high  # where x has no finite range
             held = (running_min, running_max) if running_min.numel() == low.numel() else (low, high)

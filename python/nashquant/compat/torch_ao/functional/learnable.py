@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -73,20 +71,7 @@ def _fake_quantize_learnable_per_channel_affine(
 
 def at_least(scale: Tensor) -> Tensor:
     """`scale`, where it is not below 2**-23; the gradient goes through as if nothing had been done."""
-    return _AtLeast.apply(scale)  # type: ignore[no-untyped-call,no-any-return]
-
-
-class _AtLeast(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(scale: Tensor) -> Tensor:
-        return scale.clamp(min=_LEAST_SCALE)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return grad
+    if ops.runs_in_rust(scale) and scale.numel() > 0 and scale.detach().min().item() >= _LEAST_SCALE:
+        return scale
+    least = _LEAST_SCALE + (scale - scale.detach())  # the difference is 0, and has a gradient
+    return torch.where(scale < _LEAST_SCALE, least, scale)
