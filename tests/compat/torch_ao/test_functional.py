@@ -83,6 +83,8 @@ WRONG_PER_TENSOR = [
     (X, 0.1, POINT, 0, 255),
     (X, 0.1, 3.5, 0, 255),
     (X, 0.1, 3, 0.0, 255),
+    (X, 0.1, 2**40, 0, 255),
+    (X, 0.1, 2**70, 0, 255),
 ]
 S, Z = torch.tensor([0.1, 0.2]), torch.tensor([0, 1], dtype=torch.int32)
 WRONG_PER_CHANNEL = [
@@ -114,6 +116,29 @@ def test_complaints_are_torchs(name, arguments) -> None:
     with pytest.raises(type(expected.value)) as got:
         getattr(functional, name)(*arguments)
     assert str(got.value) == str(expected.value)
+
+
+def outcome(function, *arguments: object) -> Tensor | str:
+    try:
+        return function(*arguments)
+    except RuntimeError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("ends", [(0, 2**40), (-(2**33), 2**33)])
+@pytest.mark.parametrize(
+    ("name", "grid"),
+    [
+        ("fake_quantize_per_tensor_affine", (SCALE, torch.tensor([3]))),
+        ("fake_quantize_per_tensor_affine", (SCALE, torch.tensor([torch.inf]))),
+        ("fake_quantize_per_channel_affine", (S, Z, 0)),
+        ("_fake_quantize_learnable_per_tensor_affine", (SCALE, torch.tensor([3.0]))),
+    ],
+)
+def test_integers_beyond_32_bits_are_torchs_to_handle(name, grid, ends) -> None:
+    expected = outcome(getattr(torch, name), X, *grid, *ends)
+    got = outcome(getattr(functional, name), X, *grid, *ends)
+    assert got == expected if isinstance(expected, str) else torch.equal(got, expected)
 
 
 def test_arguments_have_torchs_names() -> None:

@@ -46,7 +46,7 @@ def fake_quantize_per_tensor_affine(
             return ops.fake_quantize_per_tensor(input, number, point, quant_min, quant_max)
         if is_transformed():
             return _transformed(input, scale, zero_point, quant_min, quant_max)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     return _per_tensor(input, scale, zero_point, quant_min, quant_max)  # type: ignore[arg-type]
 
@@ -79,7 +79,7 @@ def fake_quantize_per_channel_affine(
     if plain and (ops.runs_in_rust(input) or is_transformed()):
         try:
             return ops.fake_quantize_per_channel(input, scale, zero_point, axis, quant_min, quant_max)
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, OverflowError, IndexError):
             pass
     return _per_channel(input, scale, zero_point, axis, quant_min, quant_max)
 

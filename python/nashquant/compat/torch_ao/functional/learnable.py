@@ -38,7 +38,7 @@ def _fake_quantize_learnable_per_tensor_affine(
         return ops.fake_quantize_learnable_per_tensor(
             input, at_least(scale), zero_point, quant_min, quant_max, grad_factor
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return _per_tensor(input, scale, zero_point, quant_min, quant_max, grad_factor)
 
 
@@ -65,7 +65,7 @@ def _fake_quantize_learnable_per_channel_affine(
         return ops.fake_quantize_learnable_per_channel(
             input, at_least(scale), zero_point, axis, quant_min, quant_max, grad_factor
         )
-    except (TypeError, ValueError, IndexError):
+    except (TypeError, ValueError, OverflowError, IndexError):
         return _per_channel(input, scale, zero_point, axis, quant_min, quant_max, grad_factor)
 
 
