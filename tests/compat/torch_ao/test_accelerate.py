@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.ao.quantization as ao
 from torch import nn
+from torch.ao.quantization import quantize_fx
 
 from nashquant.compat import torch_ao
 from nashquant.compat.torch_ao import accelerate
@@ -52,6 +53,18 @@ def test_training_goes_on_as_if_nothing_had_happened(version, assert_same_state)
         assert torch.equal(got, expected)
     assert_same_state(model, other)
     assert torch.equal(ao.convert(other.eval())(X), ao.convert(model.eval())(X))
+
+
+def test_a_traced_model_is_accelerated_and_converted(assert_same_state) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).train()
+    model = quantize_fx.prepare_qat_fx(model, ao.get_default_qat_qconfig_mapping("x86"), (X,))
+    model(X)
+    other = accelerate(copy.deepcopy(model))
+    for expected, got in zip(train(model), train(other), strict=True):
+        assert torch.equal(got, expected)
+    assert_same_state(model, other)
+    assert torch.equal(quantize_fx.convert_fx(other.eval())(X), quantize_fx.convert_fx(model.eval())(X))
 
 
 def test_everything_of_torch_ao_becomes_ours() -> None:

@@ -93,8 +93,8 @@ def choose_qparams(
     - affine: `(max - min) / (quant_max - quant_min)`, `quant_min - round(min / scale)`, clamped;
     - affine with float zero points: the range as it is, `-min / scale`, and scale 1 for an empty range.
 
-    Scales are at least `eps`. A channel of zeros gets scale 1; in torch.ao it gets `eps`, which no fixed-point factor
-    reaches.
+    Scales are at least `eps`. A channel of zeros gets scale 1; in torch.ao it gets `eps`, in steps of which a bias
+    overflows.
 
     Warns:
         UserWarning: nothing was observed; scale 1 and zero point 0 then.
