@@ -127,6 +127,38 @@ fn every_shift_and_every_half_is_exact() {
     }
 }
 
+#[test]
+fn accumulators_at_every_shift_are_exact() {
+    let mut acc: Vec<i32> = (0..31).flat_map(|bits| [-1, 0, 1].map(|d| (1 << bits) + d)).collect();
+    acc.extend([i32::MAX, i32::MAX - 1]);
+    acc.extend(acc.clone().into_iter().map(|acc| !acc));
+    for shift in 0..=62_u32 {
+        for multiplier in [1 << 30, (1 << 30) + 1, 3 << 29, 0x7fff_ffff_i64] {
+            let factor = Factor::new(multiplier as f64 * 2_f64.powi(-(shift as i32))).unwrap();
+            for isa in Isa::available() {
+                for team in [&Serial as &dyn Team, &Threads(2)] {
+                    let (mut y, mut narrow) = (vec![9_i16; acc.len()], vec![9_i8; acc.len()]);
+                    requantize(isa, team, &acc, factor, &mut y).unwrap();
+                    requantize(isa, team, &acc, factor, &mut narrow).unwrap();
+                    for (i, acc) in acc.iter().enumerate() {
+                        let product = i128::from(*acc) * i128::from(multiplier);
+                        assert_eq!(
+                            i128::from(y[i]),
+                            rounded(product, shift, -32768, 32767),
+                            "{isa:?} {acc} {shift}"
+                        );
+                        assert_eq!(
+                            i128::from(narrow[i]),
+                            rounded(product, shift, -128, 127),
+                            "{isa:?} {acc} {shift}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn sums_are_exact_on_anything(
