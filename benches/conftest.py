@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 # Waiting OpenMP threads that spin take the core from whoever works; libgomp reads this when torch loads.
@@ -26,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nashquant benches")
     group.addoption("--seconds", type=float, default=0.6, help="time for one row at one thread count (default 0.6)")
     group.addoption("--threads", default="1,2", help="thread counts (default 1,2)")
+    group.addoption("--rows", type=Path, help="file to write the measured rows to, as JSON (default: none is written)")
     group.addoption("--report", type=Path, help="folder to write the report to (default: none is written)")
 
 
@@ -99,6 +101,12 @@ def absent(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return lambda rival, why: request.config.stash[_ABSENT].__setitem__(rival, why)
 
 
+@pytest.fixture
+def add_lines(request: pytest.FixtureRequest) -> Callable[[list[dict[str, Any]]], None]:
+    """`add_lines(lines)` takes rows into the report that another process measured."""
+    return request.config.stash[_RECORDS].extend
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The table on the screen, and the files where asked for."""
     records, absences = config.stash[_RECORDS], config.stash[_ABSENT]
@@ -109,6 +117,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     machine = environment()
     terminalreporter.section("nashquant beside its rivals")
     terminalreporter.write_line(table(records, machine["isa"]))
+    if rows := config.getoption("rows"):
+        rows.write_text(json.dumps(records))
     folder = config.getoption("report")
     if folder is not None:
         for path in write_report(folder, machine, records, absences):

@@ -12,11 +12,14 @@ from typing import Any
 
 import torch
 
-_LEVELS = (  # the features Isa::available() asks for, widest first
-    ("x86-64-v4 (AVX-512)", {"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
-    ("x86-64-v3 (AVX2)", {"avx2", "bmi1", "bmi2"}),
-    ("x86-64-v2 (SSE4.2)", {"sse4_2", "popcnt"}),
-)
+from nashquant import ops
+
+_LEVELS = {
+    "baseline": "x86-64 (SSE2)",
+    "sse42": "x86-64-v2 (SSE4.2)",
+    "avx2": "x86-64-v3 (AVX2)",
+    "avx512": "x86-64-v4 (AVX-512)",
+}
 _PACKAGES = ("nashquant", "torch", "torchao", "brevitas", "nncf", "aimet-torch", "nvidia-modelopt", "amd-quark")
 
 
@@ -42,11 +45,10 @@ def _cpuinfo(key: str) -> str:
 
 
 def isa() -> str:
-    """The widest instruction set our kernels find here."""
+    """The instruction set that our kernels run with."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return platform.machine()
-    flags = set(_cpuinfo("flags").split())
-    return next((name for name, needs in _LEVELS if needs <= flags), "x86-64 (SSE2)")
+    return _LEVELS[ops.cpu_capability()]
 
 
 def compiler() -> str | None:

@@ -45,7 +45,7 @@ def _rows(records: list[dict[str, Any]], isa: str) -> list[tuple[Any, ...]]:
                     times(rival["ratio"]),
                     f"{times(rival['low'])} to {times(rival['high'])}",
                     times(rival["floor"]) if rival["floor"] else "",
-                    verdict(rival["ratio"], rival["floor"], isa),
+                    verdict(rival["ratio"], rival["floor"], isa, scales_with_isa="cpu_capability" not in line),
                     _pace(line.get("pace"), isa) if first else "",
                 )
             )

@@ -52,6 +52,7 @@ STYLE = {
 
 def write_plots(folder: Path, machine: dict[str, Any], records: list[dict[str, Any]]) -> list[Path]:
     """Each plot that there are figures for, as PNG and SVG."""
+    records = [line for line in records if "cpu_capability" not in line]  # those are in the table
     paths = []
     drawings: dict[str, Callable[[list[dict[str, Any]], str], Figure | None]] = {
         "ratios": _ratios,

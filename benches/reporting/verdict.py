@@ -24,7 +24,7 @@ def counts(records: list[dict[str, Any]], isa: str) -> dict[str, int]:
     found = {"holds": 0, "holds at 60 %": 0, "misses": 0}
     for line in records:
         for rival in line.get("rivals", ()):
-            word = verdict(rival["ratio"], rival["floor"], isa)
+            word = verdict(rival["ratio"], rival["floor"], isa, scales_with_isa="cpu_capability" not in line)
             if word:
                 found[word] += 1
         pace = line.get("pace")

@@ -38,33 +38,40 @@ pub fn add_saturating<T: Integer>(
 
 #[inline(always)]
 fn block<T: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [T]) {
-    match (factors.shift, halves(factors.multipliers.0), halves(factors.multipliers.1)) {
-        (18..=46, Some(of_a), Some(of_b)) => in_halves(a, b, of_a, of_b, factors.shift - 16, y),
-        _ => in_f64(a, b, factors, y), // the larger factor is at least 2^13, or below 2^-16
+    let (of_a, of_b) = factors.multipliers;
+    match factors.shift {
+        17..=46 if has_halves(of_a) && has_halves(of_b) => in_halves(a, b, factors, y),
+        _ => in_f64(a, b, factors, y), // the larger factor is at least 2^14, or below 2^-16
     }
 }
 
-/// `high * 2^16 + low`; None for one multiplier of 2^15. Then sums of two products of such a half and an i16 fit into i32.
-fn halves(multiplier: i32) -> Option<(i16, i16)> {
-    let low = multiplier as i16;
-    let high = (i64::from(multiplier) - i64::from(low)) >> 16; // 2^15 at most
-    (low != i16::MIN).then_some((i16::try_from(high).ok()?, low))
+/// `high * 2^16 + low`, both within i16. (The compiler sees it here, and multiplies pairs of i16.)
+#[inline(always)]
+fn halves(multiplier: i32) -> (i32, i32) {
+    let low = i32::from(multiplier as i16);
+    (multiplier.wrapping_sub(low) >> 16, low)
 }
 
-/// In i32, half as wide as f64: so twice as many fit into a vector. `shift` is what remains below `high`: 2 to 30.
+/// All but one multiplier of 2^15: a `high` of 2^15 is no i16, and two products of -2^15 and -2^15 add up to no i32.
+fn has_halves(multiplier: i32) -> bool {
+    multiplier < 0x7fff_8000 && multiplier as i16 != i16::MIN
+}
+
+/// In i32, half as wide as f64: so twice as many fit into a vector.
 #[inline(always)]
-fn in_halves<T: Integer>(a: &[T], b: &[T], of_a: (i16, i16), of_b: (i16, i16), shift: u32, y: &mut [T]) {
+fn in_halves<T: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [T]) {
+    let ((high_a, low_a), (high_b, low_b)) = (halves(factors.multipliers.0), halves(factors.multipliers.1));
+    let shift = factors.shift - 16; // of `high`, 1 to 30
     let (low_end, high_end) = (i32::from(T::ENDS.0), i32::from(T::ENDS.1));
     let (below, half) = ((1 << shift) - 1, 1 << (shift - 1));
     for ((a, b), y) in a.iter().zip(b).zip(y) {
         let (a, b) = (i32::from(a.widen()), i32::from(b.widen()));
-        let low = a * i32::from(of_a.1) + b * i32::from(of_b.1);
-        let high = a * i32::from(of_a.0) + b * i32::from(of_b.0) + (low >> 16);
-        // All that matters of the lower 16 bits is whether there are any; the lowest bit above is not yet the half.
-        let high = high | i32::from(low & 0xffff != 0);
+        let low = a * low_a + b * low_b;
+        let high = a * high_a + b * high_b + (low >> 16);
         let whole = high >> shift;
-        // Just below a half, plus 1 where the whole is odd: exactly a half then goes up to even, and down else.
-        let up = ((high & below) + (half - 1) + (whole & 1)) >> shift;
+        // A half and more goes up; but not exactly a half, where the whole is even.
+        let down = i32::from(low & 0xffff == 0) & !whole;
+        let up = ((high & below) + half - down) >> shift;
         *y = T::narrow((whole + up).clamp(low_end, high_end));
     }
 }

@@ -1,0 +1,81 @@
+"""The kernels as narrower instruction sets run them: rows of the other files again, in a process of their own.
+
+NASHQUANT_CPU_CAPABILITY is read once, so that one process cannot compare two. Ratios are still taken inside of one: to
+rivals that run there in turns with ours, and that keep the CPU's own instruction set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benches.reporting import AVX2_SHARE
+
+from nashquant import ops
+
+AddLines = Callable[[list[dict[str, Any]]], None]
+ROWS = (
+    "bench_fake_quantize_per_tensor.py::test_forward[1-thread-64K-f32]",
+    "bench_fake_quantize_per_tensor.py::test_forward[1-thread-1M-f32]",
+    "bench_fake_quantize_per_tensor.py::test_forward[1-thread-1M-f32, int16 range]",
+    "bench_fake_quantize_per_tensor.py::test_forward[1-thread-1M-bf16]",
+    "bench_fake_quantize_per_tensor.py::test_forward[1-thread-1M-f16]",
+    "bench_fake_quantize_per_channel.py::test_forward_and_backward[1-thread-weight [512,512,3,3]]",
+    "bench_fake_quantize_per_channel.py::test_forward_and_backward[1-thread-NHWC [16,64,32,32] axis 1]",
+    "bench_fake_quantize_learnable.py::test_forward_and_backward[1-thread-per_tensor]",
+    "bench_fake_quantize_observed.py::test_per_tensor[1-thread-1M-forward]",
+    "bench_min_max.py::test_per_tensor[1-thread-1M]",
+    "bench_min_max.py::test_per_channel[1-thread-NCHW]",
+    "bench_mse_search.py::test_per_tensor[1-thread]",
+    "bench_histogram.py::test_histogram_per_tensor[1-thread]",
+    "bench_histogram.py::test_percentile_per_tensor[1-thread]",
+    "bench_integer.py::test_add_saturating[1-thread-int8]",
+    "bench_integer.py::test_add_saturating[1-thread-int16]",
+    "bench_integer.py::test_requantize[1-thread-int8]",
+)
+# What is asked of each, where this floor is asked of AVX-512.
+FLOOR_OF: dict[str, Callable[[float], float]] = {
+    "baseline": lambda floor: min(floor, 5.0),
+    "avx2": lambda floor: floor if floor <= 1 else AVX2_SHARE * floor,
+}
+
+
+@pytest.mark.parametrize("level", FLOOR_OF)
+def test_rows(level: str, threads: int, add_lines: AddLines, pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    if threads > 1:
+        pytest.skip("instruction sets are compared at one thread")
+    if level == ops.cpu_capability() or (level == "avx2" and ops.cpu_capability() != "avx512"):
+        pytest.skip(f"{ops.cpu_capability()} is not wider")
+    found = tmp_path / "rows.json"
+    timing = [f"--seconds={pytestconfig.getoption('seconds')}", f"--rows={found}"]
+    options = ["--benchmark-disable"] if pytestconfig.getoption("benchmark_disable") else timing
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--threads=1", *options]
+    done = subprocess.run(
+        [*command, *(f"benches/{row}" for row in ROWS)],
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "NASHQUANT_CPU_CAPABILITY": level},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    if found.exists():
+        add_lines([at_level(line, level) for line in json.loads(found.read_text())])
+
+
+def at_level(line: dict[str, Any], level: str) -> dict[str, Any]:
+    """The row, named and judged as one of that instruction set."""
+    for rival in line.get("rivals", ()):
+        asked = rival["floor"] and (
+            level != "baseline" or "backward" not in line["what"]
+        )  # baseline: of forwards alone
+        rival["floor"] = FLOOR_OF[level](rival["floor"]) if asked else None
+    if "pace" in line:
+        line["pace"]["floor"] = None
+    return {**line, "what": f"{line['what']}, {level}", "cpu_capability": level}
