@@ -114,9 +114,16 @@ fn every_shift_and_every_half_is_exact() {
         ends.into_iter().chain([i16::MAX, i16::MAX - 1, i16::MIN, i16::MIN + 1]).collect();
     let narrow_ends: Vec<i8> = ends.iter().map(|&end| end as i8).collect();
     for shift in 0..=62 {
-        for multiplier in
-            [1 << 30, (1 << 30) + 1, 0x7fff_7fff, 0x7fff_8000, 0x7fff_8001, 0x7fff_fffe, 0x7fff_ffff_i64]
-        {
+        for multiplier in [
+            1 << 30,
+            (1 << 30) + 1,
+            0x4000_8000,
+            0x7fff_7fff,
+            0x7fff_8000,
+            0x7fff_8001,
+            0x7fff_fffe,
+            0x7fff_ffff_i64,
+        ] {
             let factor = |multiplier: i64| multiplier as f64 * 2_f64.powi(-shift);
             let factors = [multiplier, multiplier - 1, 0x4000_8000, 0xffff, 0x8000, 0x8001, 1, 0].map(factor);
             let factors: Vec<_> =
