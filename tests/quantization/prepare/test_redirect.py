@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nashquant.nn import qat
 from nashquant.op_kind import OpKind
-from nashquant.quantization.prepare.redirect import redirections
 from nashquant.quantization.prepare.registry import function_entry, known_functions
+from nashquant.quantization.prepare.scope import redirections
 
 Around = Callable[..., tuple[nn.Module, Any]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -43,21 +43,34 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
 
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Gives `function(*args, **kwargs)` on the grid."""
-        if self.is_outside(*args, *kwargs.values()):
-            return function(*args, **kwargs)
         with own_business():
-            if self.operand_fake_quant is not None:
-                for position, fake_quant in self.operand_fake_quant.items():
-                    key, *inner = position.split("_")
-                    always = position in self.requantized
-                    if key.isdigit():
-                        args = tuple(_quantized_at(list(args), [key, *inner], fake_quant, always))
-                    else:
-                        kwargs = _quantized_at(dict(kwargs), [key, *inner], fake_quant, always)
-            if function not in _CLAMPED or any(name != "inplace" or given for name, given in kwargs.items()):
-                return self.finish(function(*args, **kwargs))
-            before, clamp = _CLAMPED[function]
-            return self.finish(args[0] if before is None else before(*args), clamp)
+            return self.compute(function, args, kwargs)
+
+    def compute(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """As `run`, for a call that is the op's own business already."""
+        if self.also_float and self.is_outside(*args, *kwargs.values()):
+            return function(*args, **kwargs)
+        quantizers = self._modules["operand_fake_quant"]
+        if quantizers is not None:
+            args, kwargs = _quantized_operands(quantizers._modules, self.requantized, args, kwargs)
+        parts = _CLAMPED.get(function)
+        if parts is None or any(name != "inplace" or given for name, given in kwargs.items()):
+            return self.finish(function(*args, **kwargs) if kwargs else function(*args))
+        before, clamp = parts
+        return self.finish(args[0] if before is None else before(*args), clamp)
+
+
+def _quantized_operands(
+    quantizers: Mapping[str, Any], requantized: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    for position, quantizer in quantizers.items():
+        key, *inner = position.split("_")
+        always = position in requantized
+        if key.isdigit():
+            args = tuple(_quantized_at(list(args), [key, *inner], quantizer, always))
+        else:
+            kwargs = _quantized_at(dict(kwargs), [key, *inner], quantizer, always)
+    return args, kwargs
 
 
 def _quantized_at(tree: Any, way: list[str], fake_quant: nn.Module, always: bool) -> Any:
@@ -85,5 +98,8 @@ class Resample(nn.Module):
     def run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Gives `function(*args, **kwargs)` rounded to the grid of its input."""
         with own_business():
-            y = self._source[0].requantize(function(*args, **kwargs))
-        return mark_region(y)  # type: ignore[no-any-return]
+            return self.compute(function, args, kwargs)
+
+    def compute(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """As `run`, for a call that is the op's own business already."""
+        return mark_region(self._source[0].requantize(function(*args, **kwargs)))  # type: ignore[no-any-return]

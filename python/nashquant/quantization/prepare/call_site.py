@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import torch.utils.checkpoint
 
-__all__ = ["CallSite", "call_site", "entered", "is_checkpointed", "source_line"]
+__all__ = ["BORDER", "CallSite", "Position", "call_site", "codes_from", "entered", "is_checkpointed", "source_line"]
 
 # One entry per frame between the owner's forward and the call: file, first line and checksum of the function, bytecode
 # offset. The offset tells apart two calls on one line; the checksum, two lambdas; the frames, two uses of one helper.
@@ -40,54 +40,44 @@ def entered(forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str
     return forward(*args, **kwargs)
 
 
-_BORDER = entered.__code__
+BORDER = entered.__code__
 # Between a composite's parts and the composite's own call lie our handlers, one when recording, another when running.
 _HANDLERS = tuple(str(Path(__file__).with_name(name)) for name in ("recorder.py", "redirect.py"))
 
 
-def _frames(depth: int) -> list[FrameType]:
-    frame: FrameType | None = sys._getframe(depth + 1)
-    frames = []
-    while frame is not None and frame.f_code is not _BORDER:
-        frames.append(frame)
+def _frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """This one and those above it, up to the owner's forward."""
+    while frame is not None and frame.f_code is not BORDER:
+        yield frame
         frame = frame.f_back
-    return frames
+
+
+def codes_from(frame: FrameType) -> Iterator[CodeType]:
+    """What runs there, and above up to the owner's forward."""
+    return (above.f_code for above in _frames(frame))
 
 
 def call_site(depth: int) -> Position:
     """The position of the call `depth` frames above the caller."""
-    frame: FrameType | None = sys._getframe(depth + 1)
-    position = []
-    while frame is not None:
-        code = frame.f_code
-        if code is _BORDER:
-            break
-        if code.co_filename not in _HANDLERS:
-            position.append((*_identity(code), frame.f_lasti))
-        frame = frame.f_back
-    return tuple(position)
-
-
-_identities: dict[int, tuple[CodeType, tuple[str, int, int]]] = {}
+    frames = _frames(sys._getframe(depth + 1))
+    users = (frame for frame in frames if frame.f_code.co_filename not in _HANDLERS)
+    return tuple((*_identity(frame.f_code), frame.f_lasti) for frame in users)
 
 
 def _identity(code: CodeType) -> tuple[str, int, int]:
     """What tells a function from all others, in every process: a pickled model must find its calls again."""
-    known = _identities.get(id(code))
-    if known is None:
-        checksum = zlib.crc32(code.co_code + code.co_linetable)
-        known = _identities[id(code)] = (code, (code.co_filename, code.co_firstlineno, checksum))
-    return known[1]
+    return code.co_filename, code.co_firstlineno, zlib.crc32(code.co_code + code.co_linetable)
 
 
 def is_checkpointed(depth: int) -> bool:
     """Whether the call runs inside torch.utils.checkpoint, called by the owner's own forward."""
-    return any(frame.f_code.co_filename == torch.utils.checkpoint.__file__ for frame in _frames(depth + 1))
+    codes = codes_from(sys._getframe(depth + 1))
+    return any(code.co_filename == torch.utils.checkpoint.__file__ for code in codes)
 
 
 def source_line(depth: int) -> str:
     """`file:line` of the nearest frame that is the user's."""
-    frames = _frames(depth + 1)
+    frames = list(_frames(sys._getframe(depth + 1)))
     for frame in frames:
         if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -11,117 +11,74 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
 from nashquant.nn.qat import is_in_region, mark_region
 from nashquant.op_kind import OpKind
 
-from .call_site import CallSite, Position, call_site, entered, source_line
+from .call_site import entered, source_line
 from .foreign import check_state_dict
-from .registry import function_entry, function_name, known_functions
+from .registry import OpEntry, function_entry, function_name, known_functions
+from .scope import Scope
 
-__all__ = ["Redirection", "UnrecordedCallError", "float_ops", "own_calls", "redirections"]
+__all__ = ["UnrecordedCallError", "float_ops", "own_calls"]
 
 
 class UnrecordedCallError(RuntimeError):
     """A quantized tensor met a call that did not run when the model was prepared."""
 
 
-class Redirection(NamedTuple):
-    """Where a recorded call goes.
-
-    Attributes:
-        module: name of the child of the call's owner; None: the call runs as it is; "": a composite, whose parts go
-            to their own modules.
-        in_region: whether it met quantized tensors when it was recorded.
-        writes_back: whether the call was in place and must change its first operand too.
-    """
-
-    module: str | None
-    in_region: bool
-    writes_back: bool
-
-
 _thread = threading.local()
-
-
-class _Scope:
-    """One running forward of a module that owns recorded calls."""
-
-    def __init__(self, owner: nn.Module) -> None:
-        self.owner = owner
-        self.table = redirections(owner)
-        self.passed: dict[tuple[str, Position], int] = {}
-
-    def find(self, op: str) -> Redirection | None:
-        """Where the call of `op` that is running goes; None if it was not recorded."""
-        position = () if torch.compiler.is_dynamo_compiling() else call_site(2)
-        repeat = self.passed.get((op, position), 0)
-        self.passed[op, position] = repeat + 1
-        if torch.compiler.is_dynamo_compiling():  # no frames to look at: the calls in the order they were recorded
-            sites = [site for site in self.table if site.op == op]
-            return self.table[sites[repeat]] if repeat < len(sites) else None
-        return self.table.get(CallSite(op, position, repeat))
-
-    def check_complete(self) -> None:
-        """Raises UnrecordedCallError if a compiled forward made other calls than the recorded one: there, only their
-        number tells."""
-        for op in {site.op for site in self.table} | {op for op, _ in self.passed}:
-            expected, seen = sum(site.op == op for site in self.table), self.passed.get((op, ()), 0)
-            if expected != seen:
-                raise UnrecordedCallError(
-                    f"the compiled forward of {type(self.owner).__name__} calls {op} {seen} times, prepare recorded "
-                    f"{expected}: compile a model for the inputs it was prepared with, or run it uncompiled"
-                )
 
 
 class _Redirect(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
-        self.scopes: list[_Scope] = []
+        self.scope: Scope | None = None
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        entry = function_entry(func, args, kwargs)
-        if entry is not None and entry.redirected:
-            scope = self.scopes[-1]
-            found = scope.find(entry.name)
-            if found is not None and found.module:
-                return _run(scope.owner._modules[found.module], found, func, args, kwargs)
-            if found is not None and found.module == "":
-                parts = entry.spelled_out(args, kwargs)
+        known = _KNOWN.get(func, _UNKNOWN)
+        if known is None:  # torch.max and the like are two ops each
+            known = _Known.of(func, args, kwargs)
+        if known.redirected is not None:
+            scope: Any = self.scope
+            to = scope.find(known.redirected)
+            if to is not None and to.module:
+                if known.in_place:
+                    func, args, kwargs = _out_of_place(func, args, kwargs)
+                # The mode is off while it handles a call: what the module calls is its own.
+                y = scope.owner._modules[to.module].compute(func, args, kwargs)
+                return mark_region(args[0].copy_(y)) if to.writes_back else y
+            if to is not None and to.module == "":
+                parts = known.entry.spelled_out(args, kwargs)  # type: ignore[union-attr]
                 assert parts is not None
                 with self:
                     return parts()
-            if (found is None or not found.in_region) and _meets_region(args, kwargs):
+            if (to is None or not to.in_region) and _meets_region(args, kwargs):
                 raise _unrecorded(func, scope.owner)
-        y = func(*args, **kwargs)
-        if torch.compiler.is_compiling() or (entry is not None and entry.kind is OpKind.CONSTANT):
+        y = func(*args, **kwargs) if kwargs else func(*args)
+        kind = None if known.entry is None else known.entry.kind
+        if not isinstance(y, _CARRIERS) or is_compiling() or kind is OpKind.CONSTANT:
             return y
-        if entry is not None and entry.kind is OpKind.PASS:  # of what it moves, not of what it takes a shape from
+        if kind is OpKind.PASS:  # of what it moves, not of what it takes a shape from
             return mark_region(y) if is_in_region(args[0] if args else kwargs.get("input")) else y
         if not _meets_region(args, kwargs):
             return y
         mark_region(y)
-        if entry is None and is_in_region(y) and function_name(func) not in float_ops(self.scopes[-1].owner):
-            raise _unrecorded(func, self.scopes[-1].owner)
+        if known.entry is None and is_in_region(y):
+            owner = self.scope.owner  # type: ignore[union-attr]
+            if function_name(func) not in float_ops(owner):
+                raise _unrecorded(func, owner)
         return y
 
 
+_CARRIERS = (Tensor, tuple, list)  # what can be marked, or hold what can
+
+
 def _meets_region(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    return any(map(is_in_region, args)) or any(map(is_in_region, kwargs.values()))
-
-
-def _run(
-    module: Any,
-    to: Redirection,
-    func: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-) -> Any:
-    func, args, kwargs = _out_of_place(func, args, kwargs)
-    y = module.run(func, *args, **kwargs)
-    return mark_region(args[0].copy_(y)) if to.writes_back else y
+    return any(map(is_in_region, args)) or (bool(kwargs) and any(map(is_in_region, kwargs.values())))
 
 
 def _out_of_place(
@@ -164,6 +121,31 @@ _OUT_OF_PLACE = dict(_out_of_place_twins()) | {Tensor.__setitem__: _with_item}
 _INPLACE_ARGUMENT = dict(_inplace_arguments())
 
 
+class _Known(NamedTuple):
+    """What is asked of a function at each call.
+
+    Attributes:
+        entry: its entry in the registry.
+        redirected: the op's name, if a recorded call of it is redirected.
+        in_place: whether it may change its operand.
+    """
+
+    entry: OpEntry | None
+    redirected: str | None
+    in_place: bool
+
+    @classmethod
+    def of(cls, func: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> _Known:
+        entry = function_entry(func, args, kwargs)
+        assert entry is not None
+        return cls(entry, entry.name if entry.redirected else None, func in _OUT_OF_PLACE or func in _INPLACE_ARGUMENT)
+
+
+_UNKNOWN = _Known(None, None, False)
+# None: looked at call by call.
+_KNOWN = {func: None if entry.with_tensor else _Known.of(func) for func, entry in known_functions().items()}
+
+
 def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallError:
     name = function_name(func)
     return UnrecordedCallError(
@@ -171,11 +153,6 @@ def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallErr
         "example inputs given to prepare, so it has no scale. Give prepare example inputs that take this way "
         "through forward, or move the call after the DeQuantStub"
     )
-
-
-def redirections(owner: nn.Module) -> dict[CallSite, Redirection]:
-    """The recorded calls of a module's own forward."""
-    return vars(owner).setdefault("_redirections", {})  # type: ignore[no-any-return]
 
 
 def float_ops(owner: nn.Module) -> set[str]:
@@ -257,11 +234,15 @@ def _in_scope(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    mode.scopes.append(_Scope(owner))
+    outer, scope = mode.scope, Scope(owner)
+    mode.scope = scope
     try:
         y = entered(forward, args, kwargs)
-        if torch.compiler.is_dynamo_compiling():
-            mode.scopes[-1].check_complete()
+        if torch.compiler.is_dynamo_compiling() and (problem := scope.miscounted()):
+            raise UnrecordedCallError(
+                f"the compiled forward of {type(owner).__name__} {problem}: compile a model for the inputs it was "
+                "prepared with, or run it uncompiled"
+            )
         return y
     finally:
-        mode.scopes.pop()
+        mode.scope = outer

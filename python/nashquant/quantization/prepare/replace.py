@@ -14,8 +14,9 @@ from nashquant.quantization.qconfig import QConfig
 from .graph import Node, Op, Origin
 from .plan import Plan, is_activation
 from .recording import Recording
-from .redirect import Redirection, float_ops, own_calls, redirections
+from .redirect import float_ops, own_calls
 from .registry import is_float_functional, qat_class
+from .scope import Redirection, redirections
 
 __all__ = ["replace_ops"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -50,9 +50,9 @@ _BY_MODULE = {module: entry for entry in ENTRIES for module in entry.modules}
 _BY_FUNCTION = {function: entry for entry in ENTRIES for function in spellings(entry)}
 
 
-def known_functions() -> Collection[Callable[..., Any]]:
-    """All spellings of all functions with an entry."""
-    return _BY_FUNCTION.keys()
+def known_functions() -> Mapping[Callable[..., Any], OpEntry]:
+    """All spellings of all functions with an entry, and the entry; see `function_entry` for those with two."""
+    return _BY_FUNCTION
 
 
 def function_entry(

@@ -1,0 +1,133 @@
+"""One running forward of a module that owns recorded calls, and where each of them goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from sys import _getframe
+from types import CodeType
+from typing import Any, NamedTuple
+
+from torch import nn
+from torch.compiler import is_dynamo_compiling
+
+from .call_site import BORDER, CallSite, Position, call_site, codes_from
+
+__all__ = ["Redirection", "Redirections", "Scope", "redirections"]
+
+
+class Redirection(NamedTuple):
+    """Where a recorded call goes.
+
+    Attributes:
+        module: name of the child of the call's owner; None: the call runs as it is; "": a composite, whose parts go
+            to their own modules.
+        in_region: whether it met quantized tensors when it was recorded.
+        writes_back: whether the call was in place and must change its first operand too.
+    """
+
+    module: str | None
+    in_region: bool
+    writes_back: bool
+
+
+class _Place:
+    """One op at one position. `ways`: where its first, second, ... pass in a forward goes."""
+
+    __slots__ = ("codes", "ways")
+
+    def __init__(self, ways: list[Redirection]) -> None:
+        self.ways = ways
+        self.codes: list[CodeType] = []  # while a code object lives, its id is its own
+
+
+_MOST_PLACES = 10_000  # a forward that makes functions as it runs shows a new code object each time
+
+
+class Redirections(dict[CallSite, Redirection]):
+    """The recorded calls of a module's own forward.
+
+    To look up a `CallSite` takes longer than the arithmetic of a small tensor. So what was found is kept in
+    `by_frames`, under what is quickly told of the running frames; these are of one process, and not copied or pickled.
+    """
+
+    def __init__(self, calls: Mapping[CallSite, Redirection] | None = None) -> None:
+        super().__init__(calls or {})
+        self.by_frames: dict[Any, _Place] = {}
+        self._by_position: dict[tuple[str, Position], _Place] = {}
+
+    def __reduce__(self) -> Any:
+        return type(self), (dict(self),)
+
+    def __setitem__(self, call: CallSite, to: Redirection) -> None:
+        self._forget()
+        super().__setitem__(call, to)
+
+    def _forget(self) -> None:
+        self.by_frames.clear()
+        self._by_position.clear()
+
+    def meet(self, frames: Any, op: str, position: Position, codes: Iterable[CodeType]) -> _Place:
+        """The place of `op` at `position`, to be found in `by_frames` from now on."""
+        if len(self.by_frames) >= _MOST_PLACES:
+            self._forget()
+        place = self._by_position.get((op, position))
+        if place is None:
+            ways: list[Redirection] = []
+            while (to := self.get(CallSite(op, position, len(ways)))) is not None:
+                ways.append(to)
+            place = self._by_position[op, position] = _Place(ways)
+        place.codes.extend(codes)
+        self.by_frames[frames] = place
+        return place
+
+
+class Scope:
+    """One running forward."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        self.owner = owner
+        self._table = redirections(owner)
+        self._by_frames = self._table.by_frames
+        self._passed: dict[Any, int] = {}
+
+    def find(self, op: str) -> Redirection | None:
+        """Where the call of `op` that runs two frames above goes; None if it was not recorded."""
+        if is_dynamo_compiling():
+            return self._find_by_order(op)
+        first: Any = _getframe(2)
+        frames: Any = op
+        frame = first
+        while frame is not None and (code := frame.f_code) is not BORDER:
+            frames = (frames, id(code), frame.f_lasti)
+            frame = frame.f_back
+        place = self._by_frames.get(frames)
+        if place is None:
+            place = self._table.meet(frames, op, call_site(2), codes_from(first))
+        passed = self._passed
+        repeat = passed.get(place, 0)
+        passed[place] = repeat + 1
+        return place.ways[repeat] if repeat < len(place.ways) else None
+
+    def _find_by_order(self, op: str) -> Redirection | None:
+        """No frames to look at: the calls in the order they were recorded."""
+        repeat = self._passed.get(op, 0)
+        self._passed[op] = repeat + 1
+        sites = [site for site in self._table if site.op == op]
+        return self._table[sites[repeat]] if repeat < len(sites) else None
+
+    def miscounted(self) -> str:
+        """What a compiled forward did otherwise than the recorded one, where only the number of calls tells; "" if
+        nothing."""
+        for op in {site.op for site in self._table} | set(self._passed):
+            expected, seen = sum(site.op == op for site in self._table), self._passed.get(op, 0)
+            if expected != seen:
+                return f"calls {op} {seen} times, prepare recorded {expected}"
+        return ""
+
+
+def redirections(owner: nn.Module) -> Redirections:
+    """The recorded calls of a module's own forward."""
+    known: Redirections | None = vars(owner).get("_redirections")
+    if known is None:
+        known = vars(owner)["_redirections"] = Redirections()
+    return known
