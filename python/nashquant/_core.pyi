@@ -21,6 +21,8 @@ __all__ = [
     "cpu_capability",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
+    "fake_quantize_observed_per_channel",
+    "fake_quantize_observed_per_channel_with_mask",
     "fake_quantize_observed_per_tensor",
     "fake_quantize_observed_per_tensor_with_mask",
     "fake_quantize_per_channel",
@@ -117,6 +119,37 @@ def fake_quantize_observed_per_tensor_with_mask(
     bounds: tuple[float, float] | None = None,
 ) -> Mask | None:
     """As `fake_quantize_observed_per_tensor`; gives what was inside the grid, or None for False."""
+
+def fake_quantize_observed_per_channel(
+    x: Tensor,
+    y: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    *,
+    axis: int,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+) -> bool:
+    """As `fake_quantize_observed_per_tensor`, with a range for each index of `axis`; all three buffers are `[C]`, f32.
+
+    Raises IndexError if `x` has no such axis.
+    """
+
+def fake_quantize_observed_per_channel_with_mask(
+    x: Tensor,
+    y: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    *,
+    axis: int,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+) -> Mask | None:
+    """As `fake_quantize_observed_per_channel`; gives what was inside the grid, or None for False."""
 
 def fake_quantize_per_channel(
     x: Tensor, y: Tensor, *, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,11 +40,20 @@ def test_the_first_batch_starts_the_range_and_the_next_moves_it():
     assert [one.item() for one in state] == [-127.5 + 0.25 * 128, 2.5, pytest.approx(95.5 / 127.5)]
 
 
+PER_CHANNEL = {"qscheme": torch.per_channel_symmetric}
+GRIDS: dict[str, dict[str, Any]] = {
+    "per tensor": {},
+    "per channel": {**PER_CHANNEL, "ch_axis": 0, "channel_len": 7},
+    "last axis": {**PER_CHANNEL, "ch_axis": -1, "channel_len": 300},
+}
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("averaging_constant", [0.01, 0.3, 1.0])
-def test_training_equals_training_step_by_step(dtype: torch.dtype, averaging_constant: float):
-    fast = FakeQuantize(MinMaxObserver, averaging_constant=averaging_constant)
-    slow = FakeQuantize(StepByStep, averaging_constant=averaging_constant)
+def test_training_equals_training_step_by_step(dtype: torch.dtype, averaging_constant: float, grid: str):
+    fast = FakeQuantize(MinMaxObserver, averaging_constant=averaging_constant, **GRIDS[grid])
+    slow = FakeQuantize(StepByStep, averaging_constant=averaging_constant, **GRIDS[grid])
     for step in range(20):
         x = (torch.randn(7, 300) * (1 + step % 3) + step % 2).to(dtype)
         grad_y = torch.randn(7, 300).to(dtype)
@@ -78,6 +88,34 @@ def test_what_takes_several_steps_is_left_alone(x: Tensor):
     assert observed(x.requires_grad_(), state) is None
     assert [one.item() for one in state] == [math.inf, -math.inf, 1.0]
     assert [one._version for one in state] == [0, 0, 0]
+
+
+def test_nan_in_one_channel_leaves_all_alone():
+    state = (torch.full((2,), torch.inf), torch.full((2,), -torch.inf), torch.ones(2))
+    x = torch.tensor([[1.0, 2.0], [math.nan, 1.0]])
+    for bad in (x, x.clone().requires_grad_(), torch.empty(2, 0)):
+        assert ops.fake_quantize_observed_per_channel(bad, *state, 0, 0.01, *QINT8) is None
+    assert [one._version for one in state] == [0, 0, 0]
+    assert state[0].tolist() == [math.inf, math.inf]
+
+
+def test_what_fits_no_channels_is_refused_and_nothing_changes():
+    state = (torch.full((2,), torch.inf), torch.full((2,), -torch.inf), torch.ones(2))
+    with pytest.raises(ValueError, match=r"^min_val has 2 elements, but 3 are needed$"):
+        ops.fake_quantize_observed_per_channel(torch.ones(3, 2), *state, 0, 0.01, *QINT8)
+    with pytest.raises(IndexError, match=r"^axis is 2, but x has 2 dimensions$"):
+        ops.fake_quantize_observed_per_channel(torch.ones(3, 2), *state, 2, 0.01, *QINT8)
+    assert state[2].tolist() == [1, 1]
+    quantizer = FakeQuantize(MinMaxObserver, **PER_CHANNEL, ch_axis=0, channel_len=2)
+    with pytest.raises(ValueError, match="x has 3 channels on axis 0 but channel_len is 2"):
+        quantizer(torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_a_weight_in_training_takes_one_kernel(monkeypatch: pytest.MonkeyPatch, grad: bool):
+    quantizer = FakeQuantize(MinMaxObserver, **PER_CHANNEL, ch_axis=0, channel_len=2)
+    monkeypatch.setattr(MinMaxObserver, "observe", None)
+    assert quantizer(torch.randn(2, 3, requires_grad=grad)).requires_grad == grad
 
 
 def test_buffers_elsewhere_are_left_alone():

@@ -23,6 +23,7 @@ __all__ = [
     "cpu_capability",
     "fake_quantize_learnable_per_channel",
     "fake_quantize_learnable_per_tensor",
+    "fake_quantize_observed_per_channel",
     "fake_quantize_observed_per_tensor",
     "fake_quantize_per_channel",
     "fake_quantize_per_tensor",
@@ -146,6 +147,45 @@ def fake_quantize_observed_per_tensor(
         rounded = _rust.fake_quantize_observed_per_tensor_with_mask(x, state, averaging_constant, qmin, qmax, clamp)
         return None if rounded is None else _autograd.straight_through(x, rounded)
     return _rust.fake_quantize_observed_per_tensor(x, state, averaging_constant, qmin, qmax, clamp)
+
+
+def fake_quantize_observed_per_channel(
+    x: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    axis: int,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+) -> Tensor | None:
+    """As `fake_quantize_observed_per_tensor`, with a range and a scale for each index of `axis`.
+
+    The ranges start together: while `min_val > max_val` anywhere, all become those of `x`.
+
+    >>> low, high, scale = torch.full((2,), torch.inf), torch.full((2,), -torch.inf), torch.ones(2)
+    >>> x = torch.tensor([[0.6, -7.5], [30.0, 2.5]])
+    >>> fake_quantize_observed_per_channel(x, low, high, scale, 0, 0.01, -8, 7)
+    tensor([[ 1., -8.],
+            [28.,  4.]])
+    >>> scale
+    tensor([1., 4.])
+
+    Returns:
+        None, and nothing was changed, where `fake_quantize_observed_per_tensor` gives None.
+
+    Raises:
+        ValueError: a buffer has another length than `axis`, or the integers make no range.
+        TypeError: `x` is not f32, f64, bf16 or f16; or a buffer not f32.
+        IndexError: `x` has no such axis.
+    """
+    state = (min_val, max_val, scale)
+    if not (_rust.takes(x) and _rust.takes_state(*state)):
+        return None
+    if x.requires_grad and torch.is_grad_enabled():
+        rounded = _rust.fake_quantize_observed_per_channel_with_mask(x, state, axis, averaging_constant, qmin, qmax)
+        return None if rounded is None else _autograd.straight_through(x, rounded)
+    return _rust.fake_quantize_observed_per_channel(x, state, axis, averaging_constant, qmin, qmax)
 
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,6 +128,36 @@ def fake_quantize_observed_per_tensor_with_mask(
     return y, mask
 
 
+def fake_quantize_observed_per_channel(
+    x: Tensor, state: tuple[Tensor, Tensor, Tensor], axis: int, averaging_constant: float, qmin: int, qmax: int
+) -> Tensor | None:
+    """As `fake_quantize_observed_per_tensor`, with a range for each index of `axis`."""
+    x = _dense(x)
+    y = torch.empty_like(x)
+    written = _core.fake_quantize_observed_per_channel(
+        x, y, *state, axis=axis, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
+    )
+    if not written:
+        return None
+    _count_change(state)
+    return y
+
+
+def fake_quantize_observed_per_channel_with_mask(
+    x: Tensor, state: tuple[Tensor, Tensor, Tensor], axis: int, averaging_constant: float, qmin: int, qmax: int
+) -> tuple[Tensor, _core.Mask] | None:
+    """Also which elements were inside their grid."""
+    x = _dense(x)
+    y = torch.empty_like(x)
+    mask = _core.fake_quantize_observed_per_channel_with_mask(
+        x, y, *state, axis=axis, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
+    )
+    if mask is None:
+        return None
+    _count_change(state)
+    return y, mask
+
+
 def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
     x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from nashquant import ops
 from nashquant.dtype import qint4, qint8, qint16
@@ -71,6 +72,7 @@ class FakeQuantize(ExactBuffers):
         device = chooser.min_val.device
         self.dtype, self.qscheme, self.ch_axis = chooser.dtype, chooser.qscheme, chooser.ch_axis
         self.quant_min, self.quant_max = chooser.quant_min, chooser.quant_max
+        self._per_channel = chooser.per_channel
         # The flags are read from the Python bools: a look at a tensor costs 5 us and breaks torch.export.
         self._observes, self._quantizes = True, True
         self.register_buffer("fake_quant_enabled", torch.ones(1, dtype=torch.uint8, device=device))
@@ -135,7 +137,7 @@ class FakeQuantize(ExactBuffers):
                     x, clamp = clamp.function(x), None
                 if self.activation_post_process.observe(x):
                     self.refresh_scale()
-            elif not self._quantizes and not torch.compiler.is_compiling():
+            elif not self._quantizes and not is_compiling():
                 self._notices.say_once("eval", eval_ended_calibration(self.where))
         if self._quantizes:
             return self._quantize(x, clamp)
@@ -145,44 +147,50 @@ class FakeQuantize(ExactBuffers):
         """Fake-quantizes `x`, if it shall, and never observes it: for ops that keep their input's scale."""
         return self._quantize(x) if self._quantizes else x
 
+    # Below, parts are taken from where nn.Module keeps them: each access as an attribute costs what the kernel does.
+
     def _in_one_call(self, x: Tensor, clamp: ops.Clamp | None) -> Tensor | None:
         """As observing and then quantizing; None, and nothing has changed, where it takes more calls."""
-        observer = self._modules["activation_post_process"]  # attribute access would cost what the kernel does
-        if type(observer) is not MinMaxObserver or observer.per_channel or observer.is_sync_quantize:
+        observer = self._modules["activation_post_process"]
+        if type(observer) is not MinMaxObserver or observer.is_sync_quantize or observer.averaging_constant == 0:
             return None
-        if observer.averaging_constant == 0 or torch.compiler.is_compiling():
+        if (clamp is not None and observer.per_channel) or is_compiling():
             return None
-        low, high, scale = observer._buffers["min_val"], observer._buffers["max_val"], self._buffers["scale"]
-        if low is None or high is None or scale is None:
-            return None
+        range_kept: Any = observer._buffers
+        scale: Any = self._buffers["scale"]
+        state = range_kept["min_val"], range_kept["max_val"], scale
+        grid = observer.averaging_constant, self.quant_min, self.quant_max
         try:
-            y = ops.fake_quantize_observed_per_tensor(
-                x, low, high, scale, observer.averaging_constant, self.quant_min, self.quant_max, clamp=clamp
-            )
-        except (TypeError, ValueError):
+            if observer.per_channel:
+                y = ops.fake_quantize_observed_per_channel(x, *state, self.ch_axis, *grid)
+            else:
+                y = ops.fake_quantize_observed_per_tensor(x, *state, *grid, clamp=clamp)
+        except (TypeError, ValueError, IndexError):
             return None  # what is wrong, and with which quantizer, is said step by step
         self._has_scale = self._has_scale or y is not None
         return y
 
     def _quantize(self, x: Tensor, clamp: ops.Clamp | None = None) -> Tensor:
-        if torch.compiler.is_compiling():
-            return self._on_grid(x, self.scale, clamp)
+        scale: Any = self._buffers["scale"]
+        if is_compiling():
+            return self._on_grid(x, scale, clamp)
         if not self._has_scale and not self.has_scale:
             self._notices.say_once("unset", scale_never_set(self.where))
         # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
         # Elsewhere it would wait for the device.
-        scale = self.scale
-        number = scale.is_cpu and not self.activation_post_process.per_channel
+        if scale.is_cpu and not self._per_channel:
+            scale = scale.item()
         try:
-            return self._on_grid(x, scale.item() if number else scale, clamp)
+            return self._on_grid(x, scale, clamp)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{error} (while quantizing {self.where})") from error
 
     def _on_grid(self, x: Tensor, scale: Any, clamp: ops.Clamp | None) -> Tensor:
-        if self.activation_post_process.per_channel:
+        if self._per_channel:
             x = x if clamp is None else clamp.function(x)
-            axis = self.ch_axis % x.dim()
-            return ops.fake_quantize_per_channel(x, scale, self.zero_point, axis, self.quant_min, self.quant_max)
+            axis, zero_point = self.ch_axis % x.dim(), self._buffers["zero_point"]
+            assert zero_point is not None
+            return ops.fake_quantize_per_channel(x, scale, zero_point, axis, self.quant_min, self.quant_max)
         return ops.fake_quantize_per_tensor(x, scale, 0, self.quant_min, self.quant_max, clamp=clamp)
 
     @property

@@ -20,6 +20,7 @@ mod grid;
 mod learnable;
 mod mask;
 mod observed;
+mod observed_per_channel;
 mod per_channel;
 mod per_tensor;
 
@@ -28,5 +29,6 @@ pub use grid::{Bounds, ChannelGrid, Grid};
 pub use learnable::learnable_backward;
 pub use mask::{mask_len, unpack};
 pub use observed::{Moving, Range, observed_per_tensor};
+pub use observed_per_channel::{Ranges, observed_per_channel};
 pub use per_channel::{per_channel, per_channel_with_mask};
 pub use per_tensor::{per_tensor, per_tensor_with_mask};
