@@ -194,3 +194,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn threads_share_many_blocks_and_change_nothing() {
+    let n = 5 * 32 * 1024 + 77;
+    let acc: Vec<i32> = (0..n as i32).map(|i| i.wrapping_mul(1_664_525) >> 8).collect();
+    let a: Vec<i16> = acc.iter().map(|acc| *acc as i16).collect();
+    let b: Vec<i16> = a.iter().rev().copied().collect();
+    for isa in Isa::available() {
+        let run = |team: &dyn Team| {
+            let (mut sum, mut small) = (vec![1_i16; n], vec![1_i8; n]);
+            add_saturating(isa, team, &a, &b, Factors::new(0.7, 1.3).unwrap(), &mut sum).unwrap();
+            requantize(isa, team, &acc, Factor::new(3e-5).unwrap(), &mut small).unwrap();
+            (sum, small)
+        };
+        let serial = run(&Serial);
+        assert!(serial.1.iter().any(|y| *y == 127) && serial.1.iter().any(|y| (1..100).contains(y)));
+        assert!(run(&Threads(2)) == serial && run(&Threads(7)) == serial, "{isa:?}");
+    }
+}

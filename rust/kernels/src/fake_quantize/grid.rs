@@ -37,6 +37,12 @@ pub struct Bounds {
     pub high: f32,
 }
 
+impl From<(f32, f32)> for Bounds {
+    fn from((low, high): (f32, f32)) -> Self {
+        Self { low, high }
+    }
+}
+
 /// A checked grid in the type that arithmetic runs in; `low` and `high` count from the zero point.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Steps<W, B = Unbounded> {

@@ -1,0 +1,16 @@
+//! `fake_quantize_*`: carries, checks and calls.
+
+mod backward;
+mod mask;
+mod observed;
+mod per_channel;
+mod per_tensor;
+
+pub(crate) use backward::{fake_quantize_backward, fake_quantize_learnable_backward};
+pub(crate) use mask::Mask;
+pub(crate) use observed::{
+    fake_quantize_observed_per_channel, fake_quantize_observed_per_channel_with_mask,
+    fake_quantize_observed_per_tensor, fake_quantize_observed_per_tensor_with_mask,
+};
+pub(crate) use per_channel::{fake_quantize_per_channel, fake_quantize_per_channel_with_mask};
+pub(crate) use per_tensor::{fake_quantize_per_tensor, fake_quantize_per_tensor_with_mask};
