@@ -15,7 +15,7 @@ from .fx_graph import graph_text
 from .plan import Change, Plan
 from .report import ModelCheckResult
 
-__all__ = ["changelog_text", "dtype_table", "write_dtypes", "write_report"]
+__all__ = ["changelog_text", "dtypes_by_name", "write_dtypes", "write_report"]
 
 
 def write_report(folder: Path, result: ModelCheckResult) -> None:
@@ -28,7 +28,7 @@ def write_dtypes(folder: Path, plan: Plan) -> None:
     """qconfig_changelogs.txt, and the dtypes of all ops as qconfig_dtypes.pt and, to be read, qconfig_dtypes.pt.py."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "qconfig_changelogs.txt").write_text(changelog_text(plan.changes), encoding="utf-8")
-    dtypes = dtype_table(plan)
+    dtypes = dtypes_by_name(plan)
     torch.save(dtypes, folder / "qconfig_dtypes.pt")
     source = f"# What each op takes and gives; ModuleNameTemplate takes it.\nqconfig_dtypes = {_pretty(dtypes)}\n"
     (folder / "qconfig_dtypes.pt.py").write_text(source, encoding="utf-8")
@@ -43,7 +43,7 @@ def changelog_text(changes: Sequence[Change]) -> str:
     return "\n".join([head, *map(str, changes)]) + "\n"
 
 
-def dtype_table(plan: Plan) -> dict[str, dict[str, Any]]:
+def dtypes_by_name(plan: Plan) -> dict[str, dict[str, Any]]:
     """Op name -> {"input": [...], "weight": ..., "output": ...}, dtypes by name, so that any reader can load it.
 
     "torch.float32" stands for what is not quantized; parts that an op has not are left out.

@@ -18,7 +18,7 @@ from .setter import Request
 
 __all__ = ["Change", "DType", "Plan", "is_activation", "show_dtypes"]
 
-DType = QuantDType | torch.dtype
+DType = QuantDType | torch.dtype  # torch.float32: not quantized, high precision
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,9 @@ import torch
 
 from nashquant.dtype import QuantDType, qint4, qint8, qint16
 from nashquant.quantization.prepare.graph import Graph, Op
+from nashquant.quantization.prepare.plan import DType
 
-__all__ = ["Ask", "DType", "DtypeTable", "DtypeTemplate", "parsed_dtype", "parsed_inputs", "parsed_threshold"]
-
-DType = QuantDType | torch.dtype  # torch.float32: not quantized, high precision
+__all__ = ["Ask", "DtypeTable", "DtypeTemplate", "parsed_dtype", "parsed_inputs", "parsed_threshold"]
 
 _BY_NAME: Mapping[str, DType] = {
     **{str(dtype): dtype for dtype in (qint4, qint8, qint16)},

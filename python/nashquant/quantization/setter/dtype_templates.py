@@ -8,8 +8,9 @@ from typing import Any
 from nashquant.dtype import QuantDType, qint8, qint16
 from nashquant.op_kind import OpKind
 from nashquant.quantization.prepare.graph import Op
+from nashquant.quantization.prepare.plan import DType
 
-from .dtype_table import DType, DtypeTable, DtypeTemplate, lies_below, parsed_dtype, parsed_inputs, parsed_threshold
+from .dtype_table import DtypeTable, DtypeTemplate, lies_below, parsed_dtype, parsed_inputs, parsed_threshold
 from .near import near
 from .sensitivity_table import SensitivityTable, first, sensitivity_rows
 

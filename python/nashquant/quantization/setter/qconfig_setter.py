@@ -13,11 +13,11 @@ from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantizeSpec
 from nashquant.quantization.observer import FixedScaleObserver
 from nashquant.quantization.prepare.graph import Graph, Op
-from nashquant.quantization.prepare.plan import is_activation
+from nashquant.quantization.prepare.plan import DType, is_activation
 from nashquant.quantization.prepare.setter import QconfigSetterBase, Request
 from nashquant.quantization.qconfig import QConfig, activation_spec, weight_spec
 
-from .dtype_table import Ask, DType, DtypeTable, DtypeTemplate
+from .dtype_table import Ask, DtypeTable, DtypeTemplate
 from .dtype_templates import ModuleNameTemplate
 from .module_name import ModuleNameQconfigSetter
 

@@ -27,13 +27,13 @@ pub fn backward<T: Element>(
     let blocks = grad_y.chunks(BLOCK).zip(mask.chunks(mask_len(BLOCK))).zip(grad_x.chunks_mut(BLOCK));
     share_light(team, blocks, |((grad_y, mask), grad_x)| {
         T::staged(isa, grad_y, grad_x, |first, grad_y, grad_x| {
-            some(isa, grad_y, &mask[mask_len(first)..], grad_x)
+            piece(isa, grad_y, &mask[mask_len(first)..], grad_x)
         });
     });
     Ok(())
 }
 
-fn some<T: Element>(isa: Isa, grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
+fn piece<T: Element>(isa: Isa, grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
     per_isa!(isa, block::<T>, [T: Element], (grad_y: &[T], mask: &[u8], grad_x: &mut [T]) -> ());
 }
 

@@ -68,11 +68,11 @@ pub(super) fn on_grid<'a, T: Element, B: Bound<T::Wide>>(
     blocks: impl ExactSizeIterator<Item = (&'a [T], &'a mut [T])>,
     grid: Steps<T::Wide, B>,
 ) {
-    fn some<T: Element, B: Bound<T::Wide>>(isa: Isa, x: &[T], grid: Steps<T::Wide, B>, y: &mut [T]) {
+    fn piece<T: Element, B: Bound<T::Wide>>(isa: Isa, x: &[T], grid: Steps<T::Wide, B>, y: &mut [T]) {
         per_isa!(isa, formula::slice::<T, InSingle, B>, [T: Element, B: Bound<T::Wide>],
             (x: &[T], grid: Steps<T::Wide, B>, y: &mut [T]) -> ());
     }
-    share_light(team, blocks, |(x, y)| T::staged(isa, x, y, |_, x, y| some(isa, x, grid, y)));
+    share_light(team, blocks, |(x, y)| T::staged(isa, x, y, |_, x, y| piece(isa, x, grid, y)));
 }
 
 /// As [`on_grid`], with the bits of each block.
@@ -82,7 +82,7 @@ pub(super) fn on_grid_with_mask<'a, T: Element, B: Bound<T::Wide>>(
     blocks: impl ExactSizeIterator<Item = ((&'a [T], &'a mut [T]), &'a mut [u8])>,
     grid: Steps<T::Wide, B>,
 ) {
-    fn some<T: Element, B: Bound<T::Wide>>(
+    fn piece<T: Element, B: Bound<T::Wide>>(
         isa: Isa,
         x: &[T],
         grid: Steps<T::Wide, B>,
@@ -94,7 +94,7 @@ pub(super) fn on_grid_with_mask<'a, T: Element, B: Bound<T::Wide>>(
     }
     share_light(team, blocks, |((x, y), mask)| {
         T::staged(isa, x, y, |first, x, y| {
-            some(isa, x, grid, y, &mut mask[mask_len(first)..mask_len(first + x.len())]);
+            piece(isa, x, grid, y, &mut mask[mask_len(first)..mask_len(first + x.len())]);
         });
     });
 }
