@@ -27,9 +27,10 @@ def imports() -> list[tuple[Path, str]]:
     return found
 
 
-def test_one_file_imports_the_extension() -> None:
+def test_two_files_import_the_extension() -> None:
     assert {file.relative_to(PACKAGE).as_posix() for file, name in imports() if name.startswith("nashquant._core")} == {
-        "ops/_rust.py"
+        "ops/_rust.py",
+        "ops/_rust_integer.py",
     }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from .arithmetic import NASH, Arithmetic
 from .dtype import QuantDType, qint8, qint16
 from .op_kind import OpKind
 
@@ -62,6 +63,7 @@ class MarchSpec:
         high_precision_kinds: kinds of op that can give it.
         sum_in: input dtypes of a GEMM that can take an addition into its accumulator (conv + add).
         equal_operands: names of ops (see the op registry) whose operands must have one dtype.
+        arithmetic: how integers are multiplied, rounded and looked up.
         rules: kind of op -> what it takes and gives; kinds not listed follow `OpRule()`.
     """
 
@@ -71,6 +73,7 @@ class MarchSpec:
     high_precision_kinds: frozenset[OpKind] = frozenset({OpKind.GEMM, OpKind.MATMUL})
     sum_in: tuple[QuantDType, ...] = (qint8,)
     equal_operands: frozenset[str] = frozenset({"add", "add_relu", "sub"})
+    arithmetic: Arithmetic = NASH
     rules: Mapping[OpKind, OpRule] = field(default_factory=lambda: MappingProxyType({OpKind.LUT: _LUT}))
 
     def rule(self, kind: OpKind | None) -> OpRule:

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_library registers the operators)
 from ._clamp import RELU, RELU6, Clamp
+from ._conv import conv, conv_requantize
+from ._conv_transpose import conv_transpose, conv_transpose_requantize
+from ._integer import add_saturating, lookup, lookup_table, mul_saturating, requantize, sub_saturating
 from ._learnable import fake_quantize_learnable_per_channel, fake_quantize_learnable_per_tensor
+from ._matmul import matmul, matmul_requantize
+from ._packed_weight import PackedWeight
 from ._rust import cpu_capability
 from ._rust import takes as runs_in_rust
 
@@ -19,7 +24,12 @@ __all__ = [
     "RELU",
     "RELU6",
     "Clamp",
+    "PackedWeight",
     "add_saturating",
+    "conv",
+    "conv_requantize",
+    "conv_transpose",
+    "conv_transpose_requantize",
     "cpu_capability",
     "fake_quantize_learnable_per_channel",
     "fake_quantize_learnable_per_tensor",
@@ -29,13 +39,19 @@ __all__ = [
     "fake_quantize_per_tensor",
     "histogram_per_channel",
     "histogram_per_tensor",
+    "lookup",
+    "lookup_table",
+    "matmul",
+    "matmul_requantize",
     "min_max_per_channel",
     "min_max_per_tensor",
     "mse_search_per_channel",
     "mse_search_per_tensor",
+    "mul_saturating",
     "percentile_per_tensor",
     "requantize",
     "runs_in_rust",
+    "sub_saturating",
 ]
 
 
@@ -282,49 +298,3 @@ def percentile_per_tensor(x: Tensor, percentile: float) -> Tensor:
     """
     kernel = _rust.percentile_per_tensor if _rust.takes(x) else _torch.percentile_per_tensor
     return kernel(x.detach(), percentile)
-
-
-def requantize(acc: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
-    """The accumulators `acc` on the integers of `dtype`: rounded once, half to even, and saturated once.
-
-    `y = saturate(round_half_even(acc * factor))`, exactly. The factor is a fixed-point number: the nearest of 31 bits,
-    `multiplier * 2**-shift`; below 2**-32 it is 0.
-
-    >>> requantize(torch.tensor([1, 3, -1, 99, -2000], dtype=torch.int32), 0.5, torch.int8)
-    tensor([   0,    2,    0,   50, -128], dtype=torch.int8)
-
-    Args:
-        acc: any shape and strides; int32. The result has the same.
-        factor: `scale of acc / scale of y`; at least 0 and less than 2**31.
-        dtype: `torch.int8` or `torch.int16`.
-
-    Raises:
-        ValueError: `factor` is out of its range, or NaN.
-        TypeError: `acc` or `dtype` is not as above.
-    """
-    kernel = _rust.requantize if _rust.takes(acc) else _torch.requantize
-    return kernel(acc, factor, dtype)
-
-
-def add_saturating(a: Tensor, b: Tensor, factor_a: float, factor_b: float) -> Tensor:
-    """The sum of two tensors of integers with scales of their own: rounded once, half to even, and saturated once.
-
-    `y = saturate(round_half_even(a * factor_a + b * factor_b))`, exactly. The factors are fixed-point numbers on one
-    shift: 31 bits for the larger, and what is left to the smaller.
-
-    >>> a, b = torch.tensor([1, 3, 100, -100], dtype=torch.int8), torch.tensor([1, 0, 100, -100], dtype=torch.int8)
-    >>> add_saturating(a, b, 0.5, 1.5)
-    tensor([   2,    2,  127, -128], dtype=torch.int8)
-
-    Args:
-        a: any shape and strides; int8 or int16. The result has the same.
-        b: of `a`'s shape and dtype; nothing is broadcast.
-        factor_a: `scale of a / scale of y`; at least 0 and less than 2**31.
-        factor_b: `scale of b / scale of y`; likewise.
-
-    Raises:
-        ValueError: a factor is out of its range or NaN, or `b` has another shape or dtype than `a`.
-        TypeError: `a` is not int8 or int16.
-    """
-    kernel = _rust.add_saturating if _rust.takes(a) and _rust.takes(b) else _torch.add_saturating
-    return kernel(a, b, factor_a, factor_b)

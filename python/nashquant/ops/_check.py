@@ -87,11 +87,10 @@ def percentile(x: Tensor, percentile: float) -> None:
         raise ValueError("x has no elements, so no minimum, maximum or scale")
 
 
-def accumulator(acc: Tensor, dtype: torch.dtype) -> None:
-    """What an integer matrix product leaves, and the integers that shall become of it."""
-    _integers("y", dtype)
-    if acc.dtype != torch.int32:
-        raise TypeError(f"acc has dtype {acc.dtype}, but must be torch.int32")
+def accumulator(acc: Tensor) -> None:
+    """What an integer matrix product leaves."""
+    if acc.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"acc has dtype {acc.dtype}, but must be torch.int32 or int64")
 
 
 def terms(a: Tensor, b: Tensor) -> None:
@@ -100,7 +99,51 @@ def terms(a: Tensor, b: Tensor) -> None:
         raise ValueError(f"b has dtype {b.dtype}, but a has {a.dtype}")
     if b.shape != a.shape:
         raise ValueError(f"b has shape {list(b.shape)}, but a has {list(a.shape)}")
-    _integers("a", a.dtype)
+    integers("a", a.dtype)
+
+
+def factors(factor: float | Tensor, x: Tensor, axis: int | None) -> None:
+    """One factor for all of `x`, or f64 `[C]` for its `axis`."""
+    if not isinstance(factor, Tensor):
+        return
+    if factor.dtype != torch.float64:
+        raise TypeError(f"factor has dtype {factor.dtype}, but must be torch.float64")
+    if axis is None:
+        raise ValueError(f"factor has shape {list(factor.shape)}, but for many factors axis must be given")
+    _axis(x, axis, "acc")
+    if factor.dim() != 1 or len(factor) != x.shape[axis]:
+        raise ValueError(f"factor has shape {list(factor.shape)}, but acc has {x.shape[axis]} indices on axis {axis}")
+
+
+def zero_point(name: str, value: int, dtype: torch.dtype) -> None:
+    """One of the integers of `dtype`."""
+    ends = torch.iinfo(dtype)
+    if not ends.min <= value <= ends.max:
+        raise ValueError(f"{name} is {value}, but must lie between {ends.min} and {ends.max}")
+
+
+def packed(name: str, x: Tensor, dtype: torch.dtype, zero_point: int) -> None:
+    """Activations of the dtype that a weight was packed for; it has its own zero point."""
+    if x.dtype != dtype:
+        raise TypeError(f"{name} has dtype {x.dtype}, but the weight was packed for {dtype}")
+    if zero_point != 0:
+        raise ValueError(f"zero_point of the weight is {zero_point}, but a packed weight has its own: leave it out")
+
+
+def bias(value: Tensor | None, n: int) -> None:
+    """One for each of `n` outputs, in steps of the accumulator."""
+    if value is None:
+        return
+    if value.dtype not in (torch.int32, torch.int64):
+        raise TypeError(f"bias has dtype {value.dtype}, but must be torch.int32 or int64")
+    if value.shape != (n,):
+        raise ValueError(f"bias has shape {list(value.shape)}, but must have [{n}]")
+
+
+def positive(name: str, value: float) -> None:
+    """A scale."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value}, but must be positive and finite")
 
 
 def factor(value: float) -> None:
@@ -109,7 +152,8 @@ def factor(value: float) -> None:
         raise ValueError(f"a factor is {_spelled(value)}, but must be at least 0 and less than 2**31")
 
 
-def _integers(name: str, dtype: torch.dtype) -> None:
+def integers(name: str, dtype: torch.dtype) -> None:
+    """A dtype of quantized tensors."""
     if dtype not in _INTEGERS:
         raise TypeError(f"{name} has dtype {dtype}, but must be torch.int8 or int16")
 
@@ -119,9 +163,9 @@ def _spelled(value: float) -> str:
     return "NaN" if math.isnan(value) else str(float(value))
 
 
-def _axis(x: Tensor, axis: int) -> None:
+def _axis(x: Tensor, axis: int, name: str = "x") -> None:
     if not -x.dim() <= axis < x.dim():
-        raise IndexError(f"axis is {axis}, but x has {x.dim()} dimensions")
+        raise IndexError(f"axis is {axis}, but {name} has {x.dim()} dimensions")
 
 
 def _dtype(x: Tensor) -> None:

@@ -39,7 +39,7 @@ def takes_gradient(grad_y: Tensor) -> bool:
     return type(grad_y) is Tensor and _has_storage(grad_y)
 
 
-def _dense(x: Tensor) -> Tensor:
+def dense(x: Tensor) -> Tensor:
     """`x`, or a copy without gaps, in the order torch gives to outputs of elementwise operators."""
     if x.is_neg() or not _core.is_dense(x):
         x = x.detach()
@@ -63,7 +63,7 @@ def fake_quantize_per_tensor(
     x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, clamp: Clamp | None = None
 ) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     _core.fake_quantize_per_tensor(
         x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
@@ -75,7 +75,7 @@ def fake_quantize_per_tensor_with_mask(
     x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, clamp: Clamp | None
 ) -> tuple[Tensor, _core.Mask]:
     """Also which elements were inside the grid."""
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     mask = _core.fake_quantize_per_tensor_with_mask(
         x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
@@ -97,7 +97,7 @@ def fake_quantize_observed_per_tensor(
     clamp: Clamp | None,
 ) -> Tensor | None:
     """Moves `state` (`min_val`, `max_val`, `scale`) by `x` and fake-quantizes it; None if it did not."""
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     written = _core.fake_quantize_observed_per_tensor(
         x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
@@ -117,7 +117,7 @@ def fake_quantize_observed_per_tensor_with_mask(
     clamp: Clamp | None,
 ) -> tuple[Tensor, _core.Mask] | None:
     """Also which elements were inside the grid."""
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     mask = _core.fake_quantize_observed_per_tensor_with_mask(
         x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
@@ -132,7 +132,7 @@ def fake_quantize_observed_per_channel(
     x: Tensor, state: tuple[Tensor, Tensor, Tensor], axis: int, averaging_constant: float, qmin: int, qmax: int
 ) -> Tensor | None:
     """As `fake_quantize_observed_per_tensor`, with a range for each index of `axis`."""
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     written = _core.fake_quantize_observed_per_channel(
         x, y, *state, axis=axis, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
@@ -147,7 +147,7 @@ def fake_quantize_observed_per_channel_with_mask(
     x: Tensor, state: tuple[Tensor, Tensor, Tensor], axis: int, averaging_constant: float, qmin: int, qmax: int
 ) -> tuple[Tensor, _core.Mask] | None:
     """Also which elements were inside their grid."""
-    x = _dense(x)
+    x = dense(x)
     y = torch.empty_like(x)
     mask = _core.fake_quantize_observed_per_channel_with_mask(
         x, y, *state, axis=axis, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
@@ -160,7 +160,7 @@ def fake_quantize_observed_per_channel_with_mask(
 
 def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
-    x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()
+    x, scale, zero_point = dense(x), scale.contiguous(), zero_point.contiguous()
     y = torch.empty_like(x)
     _core.fake_quantize_per_channel(x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax)
     return y
@@ -170,7 +170,7 @@ def fake_quantize_per_channel_with_mask(
     x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
 ) -> tuple[Tensor, _core.Mask]:
     """Also which elements were inside their grid."""
-    x, scale, zero_point = _dense(x), scale.contiguous(), zero_point.contiguous()
+    x, scale, zero_point = dense(x), scale.contiguous(), zero_point.contiguous()
     y = torch.empty_like(x)
     mask = _core.fake_quantize_per_channel_with_mask(
         x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax
@@ -198,7 +198,7 @@ def fake_quantize_learnable_backward(
     grad_factor: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of `x`, `scale` and `zero_point`; per tensor if `axis` is None."""
-    x = _dense(x)
+    x = dense(x)
     if grad_y.is_neg() or grad_y.stride() != x.stride():
         grad_y = torch.empty_like(x).copy_(grad_y)
     grad_x = torch.empty_like(x)
@@ -236,21 +236,21 @@ def _per_channel(x: Tensor, axis: int) -> Tensor:
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value, f32, 0-d."""
     low, high = torch.empty_like(_ONE), torch.empty_like(_ONE)
-    _core.min_max_per_tensor(_dense(x), low, high)
+    _core.min_max_per_tensor(dense(x), low, high)
     return low, high
 
 
 def min_max_per_channel(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     """The least and the greatest value at each index of `axis`, f32."""
     low, high = _per_channel(x, axis), _per_channel(x, axis)
-    _core.min_max_per_channel(_dense(x), low, high, axis=axis)
+    _core.min_max_per_channel(dense(x), low, high, axis=axis)
     return low, high
 
 
 def histogram_per_tensor(x: Tensor, limit: float, bins: int) -> Tensor:
     """Counts of |x|, int64."""
     counts = torch.empty(max(bins, 0), dtype=torch.int64)
-    _core.histogram_per_tensor(_dense(x), counts, limit=limit)
+    _core.histogram_per_tensor(dense(x), counts, limit=limit)
     return counts
 
 
@@ -259,42 +259,23 @@ def histogram_per_channel(x: Tensor, axis: int, limit: Tensor, bins: int) -> Ten
     bins, limit = max(bins, 0), limit.contiguous()
     has_axis = -x.dim() <= axis < x.dim()
     counts = torch.empty(x.shape[axis] if has_axis else 0, bins, dtype=torch.int64)
-    _core.histogram_per_channel(_dense(x), limit, counts, axis=axis, bins=bins)
+    _core.histogram_per_channel(dense(x), limit, counts, axis=axis, bins=bins)
     return counts
 
 
 def percentile_per_tensor(x: Tensor, percentile: float) -> Tensor:
     """The magnitude at that percentile, f32, 0-d."""
-    return torch.full((), _core.percentile_per_tensor(_dense(x), percentile=percentile), dtype=torch.float32)
+    return torch.full((), _core.percentile_per_tensor(dense(x), percentile=percentile), dtype=torch.float32)
 
 
 def mse_search_per_tensor(x: Tensor, qmin: int, qmax: int, stride: int = 1) -> Tensor:
     """The winning threshold, f32, 0-d."""
-    threshold = _core.mse_search_per_tensor(_dense(x), qmin=qmin, qmax=qmax, stride=stride)
+    threshold = _core.mse_search_per_tensor(dense(x), qmin=qmin, qmax=qmax, stride=stride)
     return torch.full((), threshold, dtype=torch.float32)
 
 
 def mse_search_per_channel(x: Tensor, axis: int, qmin: int, qmax: int, stride: int = 1) -> Tensor:
     """The winning threshold of each index of `axis`, f32."""
     threshold = _per_channel(x, axis)
-    _core.mse_search_per_channel(_dense(x), threshold, axis=axis, qmin=qmin, qmax=qmax, stride=stride)
+    _core.mse_search_per_channel(dense(x), threshold, axis=axis, qmin=qmin, qmax=qmax, stride=stride)
     return threshold
-
-
-def requantize(acc: Tensor, factor: float, dtype: torch.dtype) -> Tensor:
-    """`acc * factor` as integers of `dtype`."""
-    acc = _dense(acc)
-    y = torch.empty_like(acc, dtype=dtype)
-    _core.requantize(acc, y, factor=factor)
-    return y
-
-
-def add_saturating(a: Tensor, b: Tensor, factor_a: float, factor_b: float) -> Tensor:
-    """`a * factor_a + b * factor_b` as integers of their dtype."""
-    a = _dense(a)
-    # What has another shape or dtype is left for the kernel to refuse: copying would change it.
-    if b.stride() != a.stride() and b.shape == a.shape and b.dtype == a.dtype:
-        b = torch.empty_like(a).copy_(b)
-    y = torch.empty_like(a)
-    _core.add_saturating(a, b, y, factor_a=factor_a, factor_b=factor_b)
-    return y

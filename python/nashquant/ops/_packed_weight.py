@@ -1,0 +1,87 @@
+"""A weight that is made ready once, for many products."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _check
+
+
+class PackedWeight:
+    """A weight in the order its kernel reads, with the proof of how wide its accumulators must be.
+
+    `matmul` and `conv` take it in the place of a weight, and need not prepare it again.
+
+    >>> weight = PackedWeight(torch.tensor([[1, 2, 3], [4, 5, -6]], dtype=torch.int8))
+    >>> weight
+    PackedWeight([2, 3], torch.int8, for torch.int8)
+    >>> weight.bound(torch.int8)
+    1920
+
+    Args:
+        weight: `[N, K]` of a linear layer, or `[N, C / groups, *kernel]` of a convolution; int8 or int16.
+        dtype: that of the activations it will meet.
+        groups: of the convolution.
+        zero_point: the integer of `weight` that means 0.
+
+    Raises:
+        TypeError: a dtype is not int8 or int16.
+        ValueError: `weight` has fewer than 2 or more than 5 dimensions, `groups` does not divide N, or `zero_point` is
+            no integer of its dtype.
+    """
+
+    def __init__(
+        self, weight: Tensor, dtype: torch.dtype = torch.int8, *, groups: int = 1, zero_point: int = 0
+    ) -> None:
+        _check.integers("weight", weight.dtype)
+        _check.integers("x", dtype)
+        _check.zero_point("zero_point", zero_point, weight.dtype)
+        if not 2 <= weight.dim() <= 5:
+            raise ValueError(f"weight has shape {list(weight.shape)}, but must have 2 to 5 dimensions")
+        if groups < 1 or weight.shape[0] % groups:
+            raise ValueError(f"weight has {weight.shape[0]} outputs, but groups is {groups}")
+        self.weight, self.dtype, self.groups, self.zero_point = weight.detach().contiguous(), dtype, groups, zero_point
+        sums = (self.weight.flatten(1).long() - zero_point).abs().sum(1)
+        self.largest_sum = int(sums.max()) if sums.numel() else 0
+
+    @classmethod
+    def transposed(
+        cls, weight: Tensor, dtype: torch.dtype = torch.int8, *, groups: int = 1, zero_point: int = 0
+    ) -> PackedWeight:
+        """The same for `conv_transpose`, from `[C, N / groups, *kernel]`, as torch has the weight.
+
+        Raises:
+            TypeError, ValueError: as `PackedWeight`; or `groups` does not divide C.
+        """
+        if not 3 <= weight.dim() <= 5 or groups < 1 or weight.shape[0] % groups:
+            raise ValueError(f"weight has shape {list(weight.shape)}, which are no {groups} groups of kernels")
+        parts = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+        return cls(parts.flip(list(range(2, weight.dim()))), dtype, groups=groups, zero_point=zero_point)
+
+    def bound(self, dtype: torch.dtype, zero_point: int = 0) -> int:
+        """What no accumulator exceeds, for activations of `dtype`: the largest sum of magnitudes times theirs."""
+        return self.largest_sum * largest(dtype, zero_point)
+
+    def __repr__(self) -> str:
+        return f"PackedWeight({list(self.weight.shape)}, {self.weight.dtype}, for {self.dtype})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _packed, (self.weight, self.dtype, self.groups, self.zero_point)
+
+
+def largest(dtype: torch.dtype, zero_point: int) -> int:
+    """The largest magnitude that an integer of `dtype` may mean."""
+    ends = torch.iinfo(dtype)
+    return max(ends.max - zero_point, zero_point - ends.min)
+
+
+def accumulator(bound: int) -> torch.dtype:
+    """The narrowest dtype of sums that never exceed `bound`."""
+    return torch.int32 if bound < 2**31 else torch.int64
+
+
+def _packed(weight: Tensor, dtype: torch.dtype, groups: int, zero_point: int) -> PackedWeight:
+    return PackedWeight(weight, dtype, groups=groups, zero_point=zero_point)

@@ -1,0 +1,67 @@
+"""Where the windows of a convolution lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from ._packed_weight import PackedWeight
+
+Padding = int | Sequence[int] | Sequence[tuple[int, int]]
+
+
+class Windows(NamedTuple):
+    """For each dimension its stride, what is added before and after, and the distance of neighbouring taps."""
+
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+
+    def output(self, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
+        """How many windows there are along each dimension; 0 or less where there is no room for one.
+
+        >>> Windows((2,), ((1, 1),), (1,)).output([5], [3])
+        [3]
+        """
+        parts = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return [(n + sum(ends) - apart * (k - 1) - 1) // step + 1 for n, k, step, ends, apart in parts]
+
+
+def windows(
+    x: Tensor, weight: PackedWeight, stride: int | Sequence[int], padding: Padding, dilation: int | Sequence[int]
+) -> Windows:
+    """The windows of `weight` over `x`.
+
+    Raises:
+        ValueError: shapes don't match, a number is out of its range, or there is no window.
+    """
+    shape, dims = list(weight.weight.shape), weight.weight.dim() - 2
+    if dims < 1:
+        raise ValueError(f"weight has shape {shape}, but of a convolution must have 3 to 5 dimensions")
+    if x.dim() != dims + 2 or x.shape[1] != shape[1] * weight.groups:
+        expected = f"[batch, {shape[1] * weight.groups}, {', '.join(['size'] * dims)}]"
+        raise ValueError(f"x has shape {list(x.shape)}, but must have {expected}, as weight {shape} has")
+    over = Windows(each("stride", stride, dims, 1), pairs(padding, dims), each("dilation", dilation, dims, 1))
+    output = over.output(x.shape[2:], shape[2:])
+    if min(output) < 1:
+        raise ValueError(f"x has shape {list(x.shape)}, which with its padding has no room for weight {shape}")
+    return over
+
+
+def each(name: str, value: int | Sequence[int], dims: int, least: int) -> tuple[int, ...]:
+    """One number for each dimension."""
+    numbers = (value,) * dims if isinstance(value, int) else tuple(value)
+    if len(numbers) != dims or min(numbers) < least:
+        raise ValueError(f"{name} is {value}, but must be one number or {dims}, and at least {least}")
+    return numbers
+
+
+def pairs(padding: Padding, dims: int) -> tuple[tuple[int, int], ...]:
+    """Padding before and after, for each dimension."""
+    given: Sequence[int | tuple[int, int]] = (padding,) * dims if isinstance(padding, int) else [*padding]
+    ends = tuple((end, end) if isinstance(end, int) else (end[0], end[-1]) for end in given)
+    if len(ends) != dims or min(map(min, ends)) < 0:
+        raise ValueError(f"padding is {padding}, but must be one number, or {dims} numbers or pairs, and at least 0")
+    return ends
