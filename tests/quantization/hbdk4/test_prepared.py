@@ -149,3 +149,28 @@ def test_inputs_requantized_at_the_door_are_nodes_of_their_own(tmp_path: Path) -
     assert exported.agreement is not None
     for got, wanted in zip(run(exported, x), model(x), strict=True):
         torch.testing.assert_close(got, wanted, atol=0.01, rtol=0.01)
+
+
+class WithErf(nn.Module):
+    """An op between the stubs that nashquant does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant, self.conv = QuantStub(), DeQuantStub(), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dequant(torch.special.expit(self.conv(self.quant(x))))
+
+
+@pytest.mark.filterwarnings("ignore::nashquant.quantization.UnknownOpWarning", "ignore:.*high precision.*")
+def test_ops_in_floating_point_are_named_and_lost_quantizers_refused(tmp_path: Path) -> None:
+    x = torch.randn(2, 2, 4, 4)
+    model = calibrated(WithErf(), (x,), folder=tmp_path)
+    exported = export(model, x, path=tmp_path / "m.onnx")
+    assert len(exported.float_ops) == 1
+    assert f"in floating point: {exported.float_ops[0]};" in repr(exported)
+
+    model.quant.activation_post_process = None  # float inside the stubs, and nobody said so
+    with pytest.raises(ValueError, match="'quant' was prepared to give qint8, but has no quantizer any more"):
+        export(model, x, path=tmp_path / "again.onnx")
+    assert not (tmp_path / "again.onnx").exists()

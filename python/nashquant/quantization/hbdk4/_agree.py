@@ -1,129 +1,163 @@
-"""Whether ONNX Runtime computes from the file what the model computes, told in quantization steps."""
+"""How far ONNX Runtime is from the prepared model, told in quantization steps, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
+from tabulate import tabulate
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
+from ._grid import Grid
 
-    from ._calls import Call
+
+@dataclass(frozen=True)
+class Place:
+    """One place where both were compared: a layer (by its quantizer), or an output of the model.
+
+    Attributes:
+        name: the quantizer's, or the output's.
+        dtype: "int8", "int16", ...; "high precision" for an output that comes from no quantizer, "exact" for one that
+            holds integers or bools.
+        elements: how many numbers were compared.
+        unequal: how many of them are not on the same step.
+        by_division: of these, those that are explained by QuantizeLinear alone: it divides by the scale where the
+            model multiplies by its reciprocal. The others enter it with sums that were added in another order.
+        steps: the largest difference.
+        allowed: how many steps of difference deserve no warning.
+    """
+
+    name: str
+    dtype: str
+    elements: int
+    unequal: int
+    by_division: int
+    steps: float
+    allowed: float
+
+    def __add__(self, other: Place) -> Place:
+        """Both calls of one quantizer."""
+        return replace(
+            self,
+            elements=self.elements + other.elements,
+            unequal=self.unequal + other.unequal,
+            by_division=self.by_division + other.by_division,
+            steps=max(self.steps, other.steps),
+        )
+
+    @property
+    def equal(self) -> float:
+        """The share of the elements that are on the same step."""
+        return 1 - self.unequal / self.elements if self.elements else 1.0
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far ONNX Runtime was from the prepared model on the example inputs.
+    """How far ONNX Runtime was from the prepared model on some inputs. `print` shows it as a table.
 
-    Some difference is normal. QuantizeLinear divides by the scale where the model multiplies by its
-    reciprocal, and convolutions add in another order; either can carry a value that lies between two steps to
-    the other one, and the layers behind carry that on. The steps of int16 are fine: there it happens more.
+    Each layer is given what the prepared model has in front of it, so that what differs is its own doing; the outputs
+    are those of the whole file, run from its inputs.
+
+    Some difference is normal. QuantizeLinear divides by the scale where the model multiplies by its reciprocal, and
+    convolutions add in another order; either can carry a value that lies between two steps to the other one, and the
+    layers behind carry that on. The steps of int16 are fine, and f32 sums of its products are not exact: there it
+    happens more. Compare integers with integers to know what the chip will compute.
 
     Attributes:
-        steps: by name, each quantizer of an activation and each output of the model: the largest difference,
-            in steps of its quantizer; for an output that comes from none (high precision) in int8 steps of
-            its own range, `max|y| / 127.5`.
-        beyond: those that differ by more than about 1 % of their range, in the order they run.
+        layers: one for each quantizer of an activation, in the order they run.
+        outputs: one for each output. One in high precision is measured in int8 steps of its own range,
+            `max|y| / 127.5`.
     """
 
-    steps: Mapping[str, float]
-    beyond: tuple[str, ...]
+    layers: tuple[Place, ...]
+    outputs: tuple[Place, ...]
 
-    @classmethod
-    def of(cls, points: Sequence[Probe], given: Sequence[Tensor]) -> Agreement:
-        """The differences between `given` and what the model has at `points`."""
-        steps: dict[str, float] = {}
-        beyond = []
-        for point, y in zip(points, given, strict=True):
-            difference = (y.double() - point.y.detach().cpu().double()).abs() / point.step.cpu().double()
-            largest = float(difference.max()) if difference.numel() else 0.0
-            steps[point.name] = max(largest, steps.get(point.name, 0.0))
-            if not largest <= point.allowed:
-                beyond.append(point.name)
-        return cls(steps, tuple(dict.fromkeys(beyond)))
+    @cached_property
+    def steps(self) -> Mapping[str, float]:
+        """The largest difference at each place, by name."""
+        return {place.name: place.steps for place in self.places}
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Layers, then outputs."""
+        return (*self.layers, *self.outputs)
 
     @property
     def worst(self) -> tuple[str, float]:
         """The name of what differs most, and by how many steps."""
         return max(self.steps.items(), key=lambda item: item[1])
 
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """Those that differ by more than about 1 % of their range, in the order they run."""
+        return tuple(place.name for place in self.places if not place.steps <= place.allowed)
+
+    def __str__(self) -> str:
+        rows = [
+            (place.name, place.dtype, place.elements, f"{place.equal:.4%}", f"{place.steps:.3g}", _why(place, layer))
+            for places, layer in ((self.layers, True), (self.outputs, False))
+            for place in places
+        ]
+        head = ("place", "dtype", "elements", "equal", "steps apart", "why")
+        return tabulate(rows, head, disable_numparse=True, colalign=("left", "left", *["right"] * 3, "left"))
+
+
+def _why(place: Place, layer: bool) -> str:
+    if not place.unequal:
+        return ""
+    if not layer:
+        return "carried on from the layers"
+    counts = {"divided, not multiplied": place.by_division, "sums in another order": place.unequal - place.by_division}
+    return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+
 
 @dataclass(frozen=True, eq=False)
-class Probe:
-    """A value of the ONNX graph, and what the prepared model has there.
+class Point:
+    """What the prepared model has at a place, and what counts as a step there.
 
     Attributes:
-        name: how a person calls it: the quantizer or the output.
-        value: its name in the graph.
-        y: what the prepared model computed.
-        step: what counts as one step; divides `y`.
-        allowed: how many steps of difference deserve no warning.
+        y: what it computed.
+        grid: the grid `y` is on; None for an output that is on none.
     """
 
     name: str
-    value: str
     y: Tensor
-    step: Tensor
-    allowed: float
+    grid: Grid | None
+
+    def compare(self, given: Tensor, entering: Tensor | None = None) -> Place:
+        """How far `given` is from the model, where `entering` is what was quantized to it."""
+        step, dtype, allowed = self._step()
+        difference = (given.double() - self.y.detach().cpu().double()).abs() / step.cpu().double()
+        unequal = ~(difference <= 0.5)  # so that NaN counts
+        by_division = torch.zeros((), dtype=torch.bool)
+        if entering is not None and self.grid is not None:
+            again = self.grid.fake_quantize(entering)
+            by_division = unequal & (again == self.y.detach().cpu().to(again.dtype))
+        return Place(
+            name=self.name,
+            dtype=dtype,
+            elements=difference.numel(),
+            unequal=int(unequal.sum()),
+            by_division=int(by_division.sum()),
+            steps=float(difference.max()) if difference.numel() else 0.0,
+            allowed=allowed,
+        )
+
+    def _step(self) -> tuple[Tensor, str, float]:
+        if self.grid is not None:
+            step = self.grid.along(self.grid.scale, self.y.dim())
+            return step, self.grid.dtype, max(2.0, (self.grid.qmax - self.grid.qmin + 1) / 128)
+        if self.y.is_floating_point() and self.y.numel():
+            step = (self.y.detach().abs().max().float() / 127.5).clamp(min=2.0**-126)
+            return step, "high precision", 2.0
+        return torch.tensor(1.0), "exact", 0.0
 
 
-def probes(graph: ir.Graph, calls: Mapping[ir.Node, Call], outputs: Sequence[Tensor]) -> list[Probe]:
-    """What to compare: each quantizer of an activation, then each output."""
-    found = []
-    for node, call in calls.items():
-        if not call.weight:
-            step = call.grid.along(call.grid.scale, call.y.dim())
-            found.append(Probe(call.quantizer, _name(node.outputs[0]), call.y, step, _allowed(call)))
-    for value, y in zip(graph.outputs, outputs, strict=True):
-        source = _source(value, calls)
-        if source is not None and source.grid.axis is None:
-            step, allowed = source.grid.scale, _allowed(source)
-        elif y.is_floating_point() and y.numel():
-            step, allowed = (y.detach().abs().max().float() / 127.5).clamp(min=2.0**-126), 2.0
-        else:
-            step, allowed = torch.tensor(1.0), 0.0
-        found.append(Probe(_name(value), _name(value), y, step, allowed))
-    return found
-
-
-def run(file: Path, names: Sequence[str], inputs: Mapping[str, Tensor], optimized: bool = False) -> list[Tensor]:
-    """What ONNX Runtime computes for the outputs called `names`: each node as it is in `file`, or `optimized`.
-
-    Optimized with int8 left as int8: by default, ONNX Runtime makes uint8 of it on x86, and its kernels for uint8 times
-    int8 saturate on CPUs without VNNI.
-    """
-    import onnxruntime  # type: ignore[import-untyped]
-
-    options = onnxruntime.SessionOptions()
-    if not optimized:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.qdqisint8allowed", "1")
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in inputs.items()}
-    return [torch.from_numpy(array.copy()) for array in session.run(list(names), arrays)]
-
-
-def _source(value: ir.Value, calls: Mapping[ir.Node, Call]) -> Call | None:
-    """The call that made what is in `value`, if that was only moved since."""
-    from ._moves import MOVES  # needs onnx
-
-    node = value.producer()
-    while node is not None and node not in calls:
-        moves = node.op_type in MOVES or node.op_type in ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
-        node = node.inputs[0].producer() if moves and node.inputs[0] is not None else None
-    return None if node is None else calls[node]
-
-
-def _allowed(call: Call) -> float:
-    return max(2.0, (call.grid.qmax - call.grid.qmin + 1) / 128)
-
-
-def _name(value: ir.Value) -> str:
-    assert value.name
-    return value.name
+def merged(places: Iterable[Place]) -> tuple[Place, ...]:
+    """One place for each name."""
+    by_name: dict[str, Place] = {}
+    for place in places:
+        by_name[place.name] = by_name[place.name] + place if place.name in by_name else place
+    return tuple(by_name.values())

@@ -15,24 +15,25 @@ from torch import Tensor, nn
 
 from nashquant import __version__
 
-from ._agree import Agreement, probes, run
-from ._calls import Call, record_calls
+from ._agree import Agreement
+from ._calls import record_calls
 from ._convert import capture, convert
-from ._exported import ExportedModel
 from ._faces import Face
 from ._moves import keep_on_grid
 from ._names import name_axes, name_nodes, name_values
 from ._stored import find_calls, store_quantized
-from ._write import check, staged, write, write_probe
+from ._verify import Verifier
+from ._write import check, staged, write
 
 
 @dataclass(frozen=True, eq=False)
 class Built:
-    """The finished graph, the fake quantize calls in it, and the tensors it was made with."""
+    """The finished graph, the names of the quantizers in it, the tensors it was made with, and how to compare it."""
 
     model: ir.Model
-    calls: Mapping[ir.Node, Call]
+    quantizers: tuple[str, ...]
     inputs: Mapping[str, Tensor]
+    verifier: Verifier
 
     def sign(self, name: str, march: str) -> None:
         """Says in the model what it is and who made it."""
@@ -55,30 +56,28 @@ def build(model: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[Any], fa
     name_axes(graph, shapes)
     for value, desc in zip([*graph.inputs, *graph.outputs], [*inputs.descs, *outputs.descs], strict=True):
         value.doc_string = desc or None
-    return Built(converted, calls, dict(zip(inputs.names, tensors, strict=True)))
+    quantizers = tuple(dict.fromkeys(call.quantizer for call in calls.values()))
+    named = dict(zip(inputs.names, tensors, strict=True))
+    return Built(converted, quantizers, named, Verifier.of(model, program, graph, calls))
 
 
-def save(built: Built, target: Path, outputs: Sequence[Tensor], verify: bool | None) -> ExportedModel:
+def save(built: Built, target: Path, verify: bool | None) -> tuple[onnx.ModelProto, Agreement | None]:
     """Writes the file, checked and compared, or nothing."""
     with staged(target) as file:
         write(built.model, file)
         check(file)
-        agreement = _compare(built, file, outputs, verify)
-        proto = onnx.load(str(file), load_external_data=False)
-    quantizers = tuple(dict.fromkeys(call.quantizer for call in built.calls.values()))
-    return ExportedModel(target, proto, quantizers, agreement)
+        agreement = _compare(built, file, verify)
+        return onnx.load(str(file), load_external_data=False), agreement
 
 
-def _compare(built: Built, file: Path, outputs: Sequence[Tensor], verify: bool | None) -> Agreement | None:
+def _compare(built: Built, file: Path, verify: bool | None) -> Agreement | None:
     """What ONNX Runtime makes of `file`. With `verify` None it need not be there, nor know every op."""
     if verify is False or (verify is None and importlib.util.find_spec("onnxruntime") is None):
         return None
-    points = probes(built.model.graph, built.calls, outputs)
-    faces = points[-len(outputs) :]
-    probe = write_probe(file, [point.value for point in points])
+    tensors = tuple(built.inputs.values())
     try:
-        written = Agreement.of(points, run(probe, [point.value for point in points], built.inputs))
-        optimized = Agreement.of(faces, run(file, [point.value for point in faces], built.inputs, optimized=True))
+        written = built.verifier.compare(file, tensors, per_layer=True)
+        optimized = built.verifier.optimized(file, tensors)
     except Exception as error:
         message = f"ONNX Runtime does not run the exported model: {error}"
         if verify:

@@ -11,40 +11,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ._grid import Grid
 from ._qdq import FAKE_QUANTIZE, PER_CHANNEL
-
-
-@dataclass(frozen=True, eq=False)
-class Grid:
-    """The integers a call rounds to, and what they mean.
-
-    Attributes:
-        scale: f32; 0-d, or one for each channel of `axis`.
-        zero_point: int64, shaped as `scale`.
-        axis: None per tensor.
-        qmin: the least integer.
-        qmax: the greatest.
-    """
-
-    scale: Tensor
-    zero_point: Tensor
-    axis: int | None
-    qmin: int
-    qmax: int
-
-    def along(self, values: Tensor, dims: int) -> Tensor:
-        """`values`, one for each channel, shaped to meet a tensor of `dims` dimensions."""
-        if self.axis is None:
-            return values
-        shape = [1] * dims
-        shape[self.axis] = -1
-        return values.reshape(shape)
-
-    def integers(self, y: Tensor) -> Tensor:
-        """The integers whose dequantization is exactly `y`."""
-        # y is a whole number of steps, so the division is off by far less than the half that would matter.
-        steps = (y.double() / self.along(self.scale, y.dim()).double()).round().long()
-        return steps + self.along(self.zero_point, y.dim())
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +20,7 @@ class Call:
     """One call of a fake quantize, which is one node of the program.
 
     Attributes:
+        node: the name of that node.
         quantizer: the name of the FakeQuantize that owns the scale; without one, of the module around.
         parameter: the name of what it quantizes, if that is a weight or buffer as it is.
         weight: what it quantizes depends on weights and other constants only.
@@ -60,6 +29,7 @@ class Call:
         y: what it gave, fake-quantized values in f32 or f64.
     """
 
+    node: str
     quantizer: str
     parameter: str | None
     weight: bool
@@ -82,6 +52,7 @@ def record_calls(program: ExportedProgram, tensors: Sequence[Tensor]) -> dict[st
         x, *rest = node.all_input_nodes
         scale = _named(rest[0].name, parameters) if rest else None
         calls[node.name] = Call(
+            node=node.name,
             quantizer=scale.rpartition(".")[0] if scale else _module(node) or node.name,
             parameter=_named(x.name, parameters),
             weight=x in constant,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nashquant.march import require_march
 
-from ._exported import ExportedModel
+from ._exported import ExportedModel, Origin
 from ._faces import check_apart, face
 from ._flat import Flat, FlatInputs, flat_outputs
-from ._ready import check_ready
+from ._place import place
+from ._ready import check_ready, float_ops
 
 
 def export(
@@ -31,6 +31,7 @@ def export(
     *,
     path: str | os.PathLike[str] | None = None,
     example_kw_inputs: Mapping[str, Any] | None = None,
+    dynamic_batch: bool = False,
     dynamic_shapes: Any = None,
     verify: bool | None = None,
 ) -> ExportedModel:
@@ -58,14 +59,17 @@ def export(
         path: the file; `<class of the model>.onnx` in the current folder by default. An older one is
             replaced.
         example_kw_inputs: arguments of forward given by keyword.
-        dynamic_shapes: the axes that may change, as `torch.export.export` takes them; by default none may.
+        dynamic_batch: whether the first axis of all inputs may change; the file calls it `batch`. The example inputs
+            must then hold more than one sample: torch.export takes an axis of one for fixed.
+        dynamic_shapes: any axes that may change, as `torch.export.export` takes them; by default none may.
         verify: run the file in ONNX Runtime and compare; by default where onnxruntime is installed.
 
     Raises:
         ImportError: onnx, onnxscript or onnx-ir is missing.
         TypeError: `model` is not a module; a name is not a string.
-        ValueError: the model is not prepared; a quantizer's range is not the whole of an integer type; the
-            example inputs don't run; the number of names or texts is wrong, or names are not unique.
+        ValueError: the model is not prepared, or lost a quantizer since; a quantizer's range is not the whole of an
+            integer type; the example inputs don't run, or have no batch that may change; the number of names or texts
+            is wrong, or names are not unique.
         RuntimeError: no march is set; the model is not in eval mode and VALIDATION; torch can't follow its
             forward; ONNX has no word for an op.
         FileNotFoundError: the folder of `path` does not exist.
@@ -77,22 +81,24 @@ def export(
     _require("onnx", "onnxscript", "onnx_ir", *(["onnxruntime"] if verify else []))
     march = require_march("export")
     check_ready(model)
-    target = _target(path, model)
+    target = place(f"{type(model).__name__}.onnx" if path is None else path)
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     inputs = FlatInputs(model, args, example_kw_inputs or {})
-    outputs = _outputs(model, inputs)
+    shapes = inputs.batch_shapes(dynamic_shapes) if dynamic_batch else inputs.shapes(dynamic_shapes)
     faces = (
         face("input", inputs.names, input_names, input_descs, native_pytree),
-        face("output", [each for each, _ in outputs], output_names, output_descs, native_pytree),
+        face("output", _outputs(model, inputs), output_names, output_descs, native_pytree),
     )
     check_apart(*faces)
 
     from . import _build  # needs onnx
 
     with torch.no_grad():
-        built = _build.build(Flat(model, inputs), inputs.tensors, inputs.shapes(dynamic_shapes), faces)
+        built = _build.build(Flat(model, inputs), inputs.tensors, shapes, faces)
         built.sign(name, march.value)
-        return _build.save(built, target, [tensor for _, tensor in outputs], verify)
+        proto, agreement = _build.save(built, target, verify)
+    origin = Origin(model, inputs, built.verifier)
+    return ExportedModel(target, proto, built.quantizers, float_ops(model), agreement, origin)
 
 
 def _require(*modules: str) -> None:
@@ -101,17 +107,8 @@ def _require(*modules: str) -> None:
         raise ImportError(f"export needs {', '.join(missing)}: pip install nashquant[export]")
 
 
-def _target(path: str | os.PathLike[str] | None, model: nn.Module) -> Path:
-    target = Path(f"{type(model).__name__}.onnx" if path is None else path)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {str(target)!r}: there is no folder {str(target.parent)!r}")
-    if target.is_dir():
-        raise IsADirectoryError(f"cannot write {str(target)!r}: it is a folder")
-    return target
-
-
-def _outputs(model: nn.Module, inputs: FlatInputs) -> list[tuple[str, Tensor]]:
-    """What the model gives on the example inputs, tensors only, with their names."""
+def _outputs(model: nn.Module, inputs: FlatInputs) -> list[str]:
+    """The names of what the model gives on the example inputs, tensors only."""
     args, kwargs = inputs.arguments(inputs.tensors)
     try:
         with torch.no_grad():
@@ -122,7 +119,7 @@ def _outputs(model: nn.Module, inputs: FlatInputs) -> list[tuple[str, Tensor]]:
             for name, tensor in zip(inputs.names, inputs.tensors, strict=True)
         )
         raise ValueError(f"the model does not run on example_inputs ({shown}): {error}") from error
-    outputs = flat_outputs(output)
-    if not outputs:
+    names = [name for name, _ in flat_outputs(output)]
+    if not names:
         raise ValueError(f"the model gives no tensor: forward returned {type(output).__name__}")
-    return outputs
+    return names

@@ -2,35 +2,114 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
 
 from ._agree import Agreement
+from ._flat import FlatInputs
+from ._place import place
+from ._ready import check_ready
 
 if TYPE_CHECKING:
     import onnx
 
+    from ._verify import Verifier
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The prepared model, the example inputs it was exported with, and where the two can be compared."""
+
+    model: nn.Module
+    inputs: FlatInputs
+    verifier: Verifier
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ExportedModel:
-    """A model that was exported.
+    """A model that was exported: run it, compare it, save it elsewhere.
 
     Attributes:
         path: the file.
         model: what is in it, as ONNX reads it (weights kept in a second file are not loaded).
         quantizers: the names of its quantizers, in the order they run.
+        float_ops: the ops between the stubs that stay in floating point, as `prepare` reported them.
         agreement: how far ONNX Runtime was from the model on the example inputs; None if not compared.
     """
 
     path: Path
     model: onnx.ModelProto
     quantizers: tuple[str, ...]
+    float_ops: tuple[str, ...]
     agreement: Agreement | None
+    _origin: Origin = field(repr=False)
+
+    def run(self, *args: Any, **kwargs: Any) -> list[Tensor]:
+        """What ONNX Runtime computes from the file, each node as it is there: a tensor for each output.
+
+        Args:
+            args: the arguments of forward, laid out like the example inputs.
+            kwargs: those given by keyword.
+
+        Raises:
+            ValueError: they are laid out otherwise; a tensor has another dtype or shape than the file takes.
+        """
+        from ._runtime import run
+
+        tensors = self._tensors(args, kwargs)
+        names = [value.name for value in self.model.graph.output]
+        inputs = dict(zip(self._origin.verifier.inputs, tensors, strict=True))
+        given = run(self.path, names, inputs, folder=self.path.parent)
+        return [given[name] for name in names]
+
+    def verify(
+        self, data: Any = None, per_layer: bool = False, *, kw_data: Mapping[str, Any] | None = None
+    ) -> Agreement:
+        """How far ONNX Runtime is from the prepared model, as that is now: on all outputs, and on each layer if asked.
+
+        Each layer is then given what the prepared model has in front of it, so that what differs is its own doing.
+        `print` the result for a table with reasons. A model that was trained on since the export differs.
+
+        Args:
+            data: other inputs than the example ones; laid out like those.
+            per_layer: whether to compare each layer too.
+            kw_data: arguments of forward given by keyword.
+
+        Raises:
+            ValueError: `data` is laid out otherwise, or has other shapes.
+            RuntimeError: the model is no longer in eval mode and VALIDATION.
+        """
+        check_ready(self._origin.model)
+        if data is None:
+            tensors = self._origin.inputs.tensors
+        else:
+            args = tuple(data) if isinstance(data, (tuple, list)) else (data,)
+            tensors = self._tensors(args, kw_data or {})
+        return self._origin.verifier.compare(self.path, tensors, per_layer)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the file again, to `path`; weights that lie in a file beside it go along.
+
+        Raises:
+            FileNotFoundError: the folder of `path` does not exist.
+        """
+        import onnx_ir as ir
+
+        from ._write import staged, write
+
+        with staged(place(path)) as file:
+            write(ir.load(self.path), file)
+        return Path(path)
 
     def __repr__(self) -> str:
         graph = self.model.graph
         takes, gives = (", ".join(map(_describe, values)) for values in (graph.input, graph.output))
+        floats = f"in floating point: {', '.join(self.float_ops)}; " if self.float_ops else ""
         if self.agreement is None:
             agreement = "not compared with ONNX Runtime"
         else:
@@ -38,8 +117,26 @@ class ExportedModel:
             agreement = f"ONNX Runtime within {steps:.3g} steps (at {name!r})"
         return (
             f"ExportedModel({str(self.path)!r}: {graph.name}({takes}) -> {gives}; "
-            f"{len(self.quantizers)} quantizers; {agreement})"
+            f"{len(self.quantizers)} quantizers; {floats}{agreement})"
         )
+
+    def _tensors(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        tensors = self._origin.inputs.like(args, kwargs)
+        for value, tensor, example in zip(self.model.graph.input, tensors, self._origin.inputs.tensors, strict=True):
+            axes = [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            fits = len(axes) == tensor.dim() and all(
+                isinstance(axis, str) or axis == size for axis, size in zip(axes, tensor.shape, strict=True)
+            )
+            if not fits or tensor.dtype != example.dtype:
+                raise ValueError(
+                    f"input {value.name!r} is {_dtype(tensor)}{list(tensor.shape)}, but the file takes "
+                    f"{_dtype(example)}[{', '.join(map(str, axes))}]"
+                )
+        return tensors
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _describe(value: onnx.ValueInfoProto) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from torch.export import Dim
 from torch.utils import _pytree as pytree
 
 Path = tuple[Any, ...]
@@ -62,6 +63,41 @@ class FlatInputs:
             names = [parameter.name for parameter in self._parameters]
             dynamic_shapes = dict(zip(names, dynamic_shapes, strict=False))
         return tuple(_shape_at(path, dynamic_shapes) for path in self.paths)
+
+    def batch_shapes(self, dynamic_shapes: Any) -> tuple[Any, ...]:
+        """One shape for each tensor, of which the first axis is the batch and may change.
+
+        Raises:
+            ValueError: the tensors have no batch in common, or one of a single sample; other shapes are given too.
+        """
+        if dynamic_shapes is not None:
+            raise ValueError("dynamic_batch and dynamic_shapes can't both be given: name the batch in dynamic_shapes")
+        sizes = {tuple(x.shape[:1]) for x in self.tensors}
+        if len(sizes) != 1 or not sizes.isdisjoint({(), (0,), (1,)}):
+            raise ValueError(
+                "dynamic_batch needs inputs with one first axis of two or more in common, but they have "
+                + ", ".join(f"{name}: {list(x.shape)}" for name, x in zip(self.names, self.tensors, strict=True))
+            )
+        batch = Dim("batch")
+        return tuple({0: batch} for _ in self.tensors)
+
+    def like(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        """The tensors of other arguments, which must be laid out like these.
+
+        Raises:
+            ValueError: they are not: other places, types or numbers, or a tensor of another dtype.
+        """
+        leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
+        if spec != self._spec:
+            raise ValueError(f"the inputs are not laid out as the example inputs were ({', '.join(self.names)})")
+        for i, (leaf, known) in enumerate(zip(leaves, self._leaves, strict=True)):
+            if isinstance(known, Tensor) != isinstance(leaf, Tensor) or not (i in self._places or leaf == known):
+                raise ValueError(
+                    f"what was no tensor is a constant of the exported model: {known!r} was given, not {leaf!r}"
+                    if i not in self._places
+                    else f"the inputs must be tensors where the example inputs were, not {type(leaf).__name__}"
+                )
+        return tuple(leaves[i] for i in self._places)
 
 
 class Flat(nn.Module):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 
 from torch import nn
 
-from nashquant.dtype import qint4, qint8, qint16
+from nashquant.dtype import QuantDType, qint4, qint8, qint16
 from nashquant.quantization.fake_quantize import CalibrationWarning, FakeQuantize, unset_scales
+from nashquant.quantization.prepare import ModelCheckResult, check_result_of
 
 _CALL = "set_fake_quantize(model, FakeQuantState.VALIDATION)"
 _RANGES = {(dtype.qmin, dtype.qmax): dtype for dtype in (qint4, qint8, qint16)}
@@ -22,7 +24,7 @@ def check_ready(model: nn.Module) -> None:
 
     Raises:
         TypeError: `model` is not a module.
-        ValueError: it holds no FakeQuantize, or one with a range no integer type has.
+        ValueError: it holds no FakeQuantize, or one with a range no integer type has; an op has no quantizer any more.
         RuntimeError: it trains, observes, or has quantizers switched off; the message names the missing call.
     """
     if not isinstance(model, nn.Module):
@@ -36,6 +38,7 @@ def check_ready(model: nn.Module) -> None:
     _check_mode(model, quantizers)
     for name, quantizer in quantizers.items():
         check_range(quantizer.quant_min, quantizer.quant_max, name)
+    _check_planned(model)
     if unset := list(unset_scales(model)):
         warnings.warn(
             f"exporting {len(unset)} quantizers whose scale was never set, and is still 1: {_some(unset)}. "
@@ -57,6 +60,34 @@ def check_range(qmin: int, qmax: int, where: str) -> None:
             f"the range {qmin} to {qmax} of {where!r} cannot be exported: QuantizeLinear saturates at the "
             f"ends of its integer type only ({known}), so the range must be the whole of one"
         )
+
+
+def float_ops(model: nn.Module) -> tuple[str, ...]:
+    """The ops between the stubs that stay in floating point, as `prepare` reported them."""
+    report = _report(model)
+    return () if report is None else tuple(name for name, _ in report.float_ops)
+
+
+def _check_planned(model: nn.Module) -> None:
+    """Nothing, if each op that `prepare` gave a grid still has it."""
+    report = _report(model)
+    for row in [] if report is None else report.layers:
+        module = model.get_submodule(re.split(r"[(\[]", row.name)[0])
+        quantizer = getattr(module, "activation_post_process", None)
+        given = quantizer.dtype if isinstance(quantizer, FakeQuantize) else None
+        if isinstance(row.output_dtype, QuantDType) and given != row.output_dtype:
+            raise ValueError(
+                f"{row.name!r} was prepared to give {row.output_dtype}, but "
+                + ("has no quantizer any more" if given is None else f"its quantizer gives {given}")
+                + ": prepare the float model again with the qconfig that is meant"
+            )
+
+
+def _report(model: nn.Module) -> ModelCheckResult | None:
+    try:
+        return check_result_of(model)
+    except ValueError:  # made by hand
+        return None
 
 
 def _check_mode(model: nn.Module, quantizers: Mapping[str, FakeQuantize]) -> None:

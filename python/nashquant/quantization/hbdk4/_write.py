@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,18 +43,6 @@ def write(model: ir.Model, file: Path) -> None:
 def check(file: Path) -> None:
     """Nothing, if ONNX's own checker, with shape inference, has nothing against `file`."""
     onnx.checker.check_model(str(file), full_check=True)
-
-
-def write_probe(file: Path, values: Sequence[str]) -> Path:
-    """A copy of `file` that also gives out `values`; it stays in the staging folder."""
-    model = onnx.load(str(file), load_external_data=False)
-    outputs = {output.name for output in model.graph.output}
-    for name in dict.fromkeys(values):
-        if name not in outputs:
-            model.graph.output.append(onnx.ValueInfoProto(name=name))
-    probe = file.with_name("probe.onnx")
-    probe.write_bytes(model.SerializeToString())
-    return probe
 
 
 def _data(file: Path) -> Path:

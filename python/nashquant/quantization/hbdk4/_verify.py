@@ -1,0 +1,154 @@
+"""Compares an exported file with the model it was made from: its outputs, and each layer by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from ._agree import Agreement, Point, merged
+from ._calls import Call, record_calls
+from ._moves import MOVES
+from ._runtime import run
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A quantizer of an activation in the graph.
+
+    Attributes:
+        call: the call's node in the program.
+        entering: the name of the value it quantizes.
+        value: of the one it gives.
+    """
+
+    call: str
+    entering: str
+    value: str
+
+
+@dataclass(frozen=True, eq=False)
+class Verifier:
+    """A model and the places in its file where the two can be compared.
+
+    Attributes:
+        flat: the model, called with a row of tensors.
+        program: its calls, as they were exported.
+        inputs: what the file calls its inputs.
+        layers: the quantizers of activations.
+        outputs: what the file calls its outputs; with the call that made what is in it, if that was only moved since.
+    """
+
+    flat: nn.Module
+    program: ExportedProgram
+    inputs: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    outputs: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def of(
+        cls,
+        flat: nn.Module,
+        program: ExportedProgram,
+        graph: ir.Graph,
+        calls: Mapping[ir.Node, Call],
+    ) -> Verifier:
+        """For the finished `graph`, where `calls` says which node is which call of `program`."""
+        layers = [
+            Layer(call.node, _name(quantize.inputs[0]), _name(node.outputs[0]))
+            for node, call in calls.items()
+            if not call.weight and (quantize := _producer(node)) is not None
+        ]
+        outputs = [(_name(value), _source(value, calls)) for value in graph.outputs]
+        return cls(flat, program, tuple(map(_name, graph.inputs)), tuple(layers), tuple(outputs))
+
+    def compare(self, file: Path, tensors: Sequence[Tensor], per_layer: bool) -> Agreement:
+        """What ONNX Runtime makes of `file`, each node as it is there, beside what the model computes."""
+        inputs = dict(zip(self.inputs, tensors, strict=True))
+        with torch.no_grad():
+            calls = record_calls(self.program, tensors)
+            outputs = self._outputs(tensors, calls)
+            given = run(file, [point.name for point in outputs], inputs, folder=file.parent)
+            places = self._layers(file, inputs, calls) if per_layer else ()
+        return Agreement(places, tuple(point.compare(given[point.name]) for point in outputs))
+
+    def optimized(self, file: Path, tensors: Sequence[Tensor]) -> Agreement:
+        """The outputs alone, with the optimizations of ONNX Runtime on."""
+        inputs = dict(zip(self.inputs, tensors, strict=True))
+        with torch.no_grad():
+            outputs = self._outputs(tensors, record_calls(self.program, tensors))
+        given = run(file, [point.name for point in outputs], inputs, folder=file.parent, optimized=True)
+        return Agreement((), tuple(point.compare(given[point.name]) for point in outputs))
+
+    def _outputs(self, tensors: Sequence[Tensor], calls: Mapping[str, Call]) -> list[Point]:
+        points = []
+        for (name, source), y in zip(self.outputs, self.flat(*tensors), strict=True):
+            grid = None if source is None else calls[source].grid
+            points.append(Point(name, y, grid if grid is not None and grid.axis is None else None))
+        return points
+
+    def _layers(self, file: Path, inputs: Mapping[str, Tensor], calls: Mapping[str, Call]) -> Any:
+        """Each layer by itself: it is given what the prepared model has in front of it."""
+        model = onnx.load(str(file), load_external_data=False)
+        known = {layer.value: calls[layer.call].y.detach().cpu().float() for layer in self.layers}
+        _cut(model, known)
+        feeds = {**inputs, **known}
+        wanted = [layer.entering for layer in self.layers if layer.entering not in feeds]
+        names = list(dict.fromkeys([*wanted, *map(_own, known)]))
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        used = {name for node in model.graph.node for name in node.input}
+        feeds = {name: tensor for name, tensor in feeds.items() if name in inputs or name in used}
+        kept = [value for value in model.graph.input if value.name in feeds]
+        del model.graph.input[:]
+        model.graph.input.extend(kept)
+        given = run(model.SerializeToString(), names, feeds, folder=file.parent) if names else {}
+        found = {**inputs, **known, **given}
+        return merged(
+            Point(call.quantizer, call.y, call.grid).compare(given[_own(layer.value)], found[layer.entering])
+            for layer in self.layers
+            for call in (calls[layer.call],)
+        )
+
+
+def _cut(model: onnx.ModelProto, values: Mapping[str, Tensor]) -> None:
+    """Makes inputs of `values`; what the nodes that made them give gets another name."""
+    for node in model.graph.node:
+        for i, name in enumerate(node.output):
+            if name in values:
+                node.output[i] = _own(name)
+    for name in values:
+        value = onnx.ValueInfoProto(name=name)
+        value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+        model.graph.input.append(value)
+
+
+def _own(value: str) -> str:
+    return f"{value}:own"
+
+
+def _producer(dequantize: ir.Node) -> ir.Node | None:
+    value = dequantize.inputs[0]
+    return None if value is None else value.producer()
+
+
+def _source(value: ir.Value, calls: Mapping[ir.Node, Call]) -> str | None:
+    """The call that made what is in `value`, if that was only moved since."""
+    node = value.producer()
+    while node is not None and node not in calls:
+        moves = node.op_type in MOVES or node.op_type in ("Cast", "Identity", "QuantizeLinear", "DequantizeLinear")
+        node = node.inputs[0].producer() if moves and node.inputs[0] is not None else None
+    return None if node is None else calls[node].node
+
+
+def _name(value: ir.Value | None) -> str:
+    assert value is not None
+    assert value.name
+    return value.name
