@@ -117,6 +117,23 @@ def test_a_frozen_backbone_stays_as_it_was_while_the_head_trains(example: Any) -
     assert left["losses"][-1] < left["losses"][0] / 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun meets by gloo")
+def test_two_processes_find_the_scales_of_one(
+    example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = str(EXAMPLES / "calibrate_distributed.py")
+    together = run("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, cwd=tmp_path)
+    monkeypatch.setattr(sys, "argv", [script])
+    example("calibrate_distributed.py")
+    alone = capsys.readouterr().out
+    calibrated = [next(line for line in out.splitlines() if line.startswith("calibrated")) for out in (alone, together)]
+    (by_one, scales), (by_two, same) = (line.split(": scales ") for line in calibrated)
+    assert (by_one, by_two) == ("calibrated by 1", "calibrated by 2")
+    assert scales == same
+    assert len(set(scales.split(", "))) == 4  # the images, two layers, their mean; the scores stay in high precision
+    assert "trained quantized by 2: " in together
+
+
 def test_the_digits_demo_compares_four_models(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "digits.py"), "--quick", "--out", str(tmp_path / "out"), cwd=tmp_path)
     for row in ("float", "calibrated int8", "QAT int8", "calibrated int16"):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
@@ -381,41 +379,3 @@ def test_repr_shows_the_range() -> None:
 
 def test_the_vendors_path_has_all_observers() -> None:
     assert {getattr(observer_v2, name) for name in observer_v2.__all__} == {*LEARNING, FixedScaleObserver}
-
-
-# Several processes
-
-
-def _observe_in_process(rank: int, folder: str) -> None:
-    import torch.distributed as dist
-
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    for kind in (MinMaxObserver, MSEObserver):
-        observer = kind(is_sync_quantize=True, averaging_constant=0.5)
-        observer(torch.linspace(-1, 3, 100) if rank == 0 else torch.linspace(-2, 1, 100))
-        observer(torch.empty(0) if rank == 0 else torch.linspace(-2, 1, 100))  # an empty share is no deadlock
-        torch.save([observer.min_val, observer.max_val], f"{folder}/{kind.__name__}{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
-def test_synchronized_observers_agree_in_all_processes(tmp_path: Path) -> None:
-    context = torch.multiprocessing.get_context("spawn" if os.name == "nt" else "fork")
-    workers = [context.Process(target=_observe_in_process, args=(rank, str(tmp_path))) for rank in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    assert [worker.exitcode for worker in workers] == [0, 0]
-    for kind in (MinMaxObserver, MSEObserver):
-        first, second = (torch.load(tmp_path / f"{kind.__name__}{rank}.pt") for rank in range(2))
-        assert first == second
-    low, high = torch.load(tmp_path / "MinMaxObserver0.pt")
-    assert (low.item(), high.item()) == (-2.0, 2.0)  # max: 3, then half way to 1
-
-
-def test_one_process_synchronizes_with_itself() -> None:
-    observer = MinMaxObserver(is_sync_quantize=True)
-    assert observer.observe(torch.empty(0)) is False
-    observer(torch.tensor([-1.0, 2.0]))
-    assert (observer.min_val.item(), observer.max_val.item()) == (-1.0, 2.0)

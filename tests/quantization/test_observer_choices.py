@@ -33,6 +33,10 @@ def squared_error(x: Tensor, threshold: float, dtype: QuantDType) -> float:
     return float(((y - x) ** 2).sum())
 
 
+def added(histogram: MagnitudeHistogram, rows: Tensor) -> MagnitudeHistogram:
+    return histogram.added(rows, rows.abs().amax(1))
+
+
 def chosen(observer: ObserverBase, x: Tensor) -> tuple[float, float]:
     observer(x)
     return observer.min_val.item(), observer.max_val.item()
@@ -149,7 +153,7 @@ def test_a_histogram_counts_everything_where_it_belongs(values: list[float], bat
     rows = torch.tensor(values).repeat(batches)
     for part in rows.split(len(values)):
         for one in part:  # growing value by value
-            histogram = histogram.added(one.reshape(1, 1))
+            histogram = added(histogram, one.reshape(1, 1))
     assert histogram.counts.sum() == len(rows)
     assert histogram.limit.item() >= max(values)
     edges = torch.arange(bins + 1) * histogram.width
@@ -160,14 +164,14 @@ def test_a_histogram_counts_everything_where_it_belongs(values: list[float], bat
 
 
 def test_zeros_before_the_first_value_are_counted_as_zeros() -> None:
-    histogram = MagnitudeHistogram.empty(1, 4).added(torch.zeros(1, 5)).added(torch.tensor([[4.0, 1.5]]))
+    histogram = added(added(MagnitudeHistogram.empty(1, 4), torch.zeros(1, 5)), torch.tensor([[4.0, 1.5]]))
     assert histogram.counts.tolist() == [[5, 1, 0, 1]]
 
 
 def test_growing_doubles_the_limit_and_merges_pairs() -> None:
-    histogram = MagnitudeHistogram.empty(1, 4).added(torch.tensor([[0.5, 1.5, 2.5, 4.0]]))
+    histogram = added(MagnitudeHistogram.empty(1, 4), torch.tensor([[0.5, 1.5, 2.5, 4.0]]))
     assert (histogram.counts.tolist(), histogram.limit.item()) == ([[1, 1, 1, 1]], 4.0)
-    histogram = histogram.added(torch.tensor([[16.0]]))
+    histogram = added(histogram, torch.tensor([[16.0]]))
     assert (histogram.counts.tolist(), histogram.limit.item()) == ([[4, 0, 0, 1]], 16.0)
 
 

@@ -6,7 +6,7 @@ from nashquant.nn.stubs import DeQuantStub, QuantStub
 from nashquant.qat_mode import QATMode, get_qat_mode, set_qat_mode
 
 from .fake_quantize import CalibrationWarning, FakeQuantize, FakeQuantState, set_fake_quantize
-from .observer import HistogramObserver
+from .observer import HistogramObserver, synchronize_observers
 from .prepare import (
     ModelCheckResult,
     PrepareMethod,
@@ -44,5 +44,6 @@ __all__ = [
     "qint16",
     "set_fake_quantize",
     "set_qat_mode",
+    "synchronize_observers",
     "update_bn_stats",
 ]

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from tests.processes import in_processes
 from torch import Tensor, nn
 
 from nashquant.compat import torch_ao
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
-RANKS = 2
 ALL = torch.randn(6, 40, 3, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.5, 4, 6)[:, None, None]
 
 
 def of_rank(step: int, rank: int) -> Tensor:
-    return ALL[step].chunk(RANKS)[rank]
-
-
-def _in_a_process(work: Callable[[int], Any], rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS)
-    try:
-        (folder / f"{rank}.pickle").write_bytes(pickle.dumps(work(rank)))
-    finally:
-        dist.destroy_process_group()
-
-
-def in_processes(work: Callable[[int], Any], folder: Path) -> list[Any]:
-    """What `work(rank)` gave in each."""
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_in_a_process, args=(work, rank, folder)) for rank in range(RANKS)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(RANKS)]
+    return ALL[step].chunk(2)[rank]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork

@@ -13,7 +13,7 @@ from .mix import MixObserver
 from .mse import MSEObserver
 from .percentile import PercentileObserver
 from .scale import range_from_scale, scale_from_range
-from .synchronize import join_ranges
+from .synchronize import join_ranges, synchronize_observers
 
 __all__ = [
     "ExactBuffers",
@@ -31,4 +31,5 @@ __all__ = [
     "join_ranges",
     "range_from_scale",
     "scale_from_range",
+    "synchronize_observers",
 ]

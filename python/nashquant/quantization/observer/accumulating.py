@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .base import ObserverBase
 from .magnitude_histogram import MagnitudeHistogram, check_bins, rows_of
-from .scale import clamp_range
+from .scale import clamp_range, greatest_magnitude
 
 __all__ = ["AccumulatingObserver"]
 
@@ -50,7 +50,8 @@ class AccumulatingObserver(ObserverBase):
         """The range of all that was seen, `x` included."""
         if self.batches_seen == 0:
             self._starts_from_range = self._is_started()
-        histogram = self.histogram.added(rows_of(x, self.ch_axis if self.per_channel else None))
+        rows, max_abs = rows_of(x, self.ch_axis if self.per_channel else None), greatest_magnitude(low, high)
+        histogram = self.histogram.added(rows, max_abs, across_processes=self.is_sync_quantize)
         self.counts.copy_(histogram.counts)
         self.limit.copy_(histogram.limit)
         self.seen_min.copy_(torch.minimum(self.seen_min, low))
@@ -69,7 +70,7 @@ class AccumulatingObserver(ObserverBase):
     @property
     def max_abs_seen(self) -> Tensor:
         """The greatest magnitude seen, f32 `[channel_len]`."""
-        return torch.maximum(self.seen_min.abs(), self.seen_max.abs()).reshape(-1)
+        return greatest_magnitude(self.seen_min, self.seen_max)
 
     def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The histogram's choice, or the moving average towards it from a loaded range."""

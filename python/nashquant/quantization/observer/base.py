@@ -38,8 +38,8 @@ class ObserverBase(ExactBuffers, ABC):
         qscheme: `torch.per_tensor_symmetric` or `torch.per_channel_symmetric`.
         quant_min: the lower end of the grid, if not that of `dtype`.
         quant_max: the upper end of the grid, if not that of `dtype`.
-        is_sync_quantize: join the ranges of all processes of `torch.distributed`, where that is initialised
-            (least minimum, greatest maximum; all processes must then observe equally often).
+        is_sync_quantize: look at what all processes of `torch.distributed` see, as one process would that is
+            shown all of it at once. All must then observe equally often; a share may be empty.
         factory_kwargs: `{"device": ...}` for the buffers.
         channel_len: how many channels there are, if `qscheme` is per channel. `FakeQuantize` gives it.
 
@@ -88,7 +88,11 @@ class ObserverBase(ExactBuffers, ABC):
 
     @abstractmethod
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """The range `x` asks for, given its least and greatest value: two f32 tensors like `min_val`."""
+        """The range `x` asks for, given its least and greatest value: two f32 tensors like `min_val`.
+
+        With `is_sync_quantize`, `x` is this process's share, which may be empty; `low` and `high`, and what is
+        returned, are of all of them.
+        """
 
     @property
     def has_range(self) -> bool:
@@ -113,8 +117,8 @@ class ObserverBase(ExactBuffers, ABC):
 
         Raises:
             TypeError: `x` is not floating point.
-            ValueError: `x` has NaN or infinite values, or a wrong number of channels. The range stays as it
-                was.
+            ValueError: `x` has NaN or infinite values, here or in a process that observes along, or a wrong
+                number of channels. The range stays as it was.
         """
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}, expected floating point (while observing {self.where})")
@@ -122,17 +126,12 @@ class ObserverBase(ExactBuffers, ABC):
             return False
         x = x.detach()  # with it, nothing below is recorded by autograd
         self._check_channels(x)
-        if x.numel() == 0:
-            if not self.is_sync_quantize:
-                return False
-            low, high = torch.full_like(self.min_val, torch.inf), torch.full_like(self.max_val, -torch.inf)
-        else:
-            low, high = self.choose_range(x, *self._finite_range(x))
-        if self.is_sync_quantize:
-            low, high = join_ranges(low, high)
-            if x.numel() == 0 and not bool((low <= high).all()):
-                return False
-        self.set_range(*self.follow(low, high))
+        if x.numel() == 0 and not self.is_sync_quantize:
+            return False
+        low, high = self._finite_range(x)
+        if x.numel() == 0 and not bool((low <= high).all()):
+            return False  # nobody has anything to show
+        self.set_range(*self.follow(*self.choose_range(x, low, high)))
         return True
 
     def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,21 +174,30 @@ class ObserverBase(ExactBuffers, ABC):
             )
 
     def _finite_range(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        if self.per_channel:
-            low, high = ops.min_max_per_channel(x, self.ch_axis % x.dim())
-        else:
-            low, high = ops.min_max_per_tensor(x)
-        spread = high - low
+        """The least and the greatest value, of all processes if they observe together."""
+        low, high = self._ends(x)
         if torch.compiler.is_compiling():
-            torch._assert_async(spread.isfinite().all(), f"x has NaN or infinite values (while observing {self.where})")
-        elif not math.isfinite(spread.sum().item()):
-            bad = int((~x.float().isfinite()).sum())
-            if bad:  # else only the difference, or the sum, left f32
-                raise ValueError(
-                    f"x has {bad} NaN or infinite values among {x.numel()}, expected none "
-                    f"(while observing {self.where})"
-                )
+            finite = (high - low).isfinite().all()
+            torch._assert_async(finite, f"x has NaN or infinite values (while observing {self.where})")
+            bad = 0
+        else:
+            bad = 0 if math.isfinite((high - low).sum().item()) else int((~x.float().isfinite()).sum())
+        if self.is_sync_quantize:  # what raises here has to raise everywhere: the others would wait for ever
+            low, high = join_ranges(*((low.fill_(-torch.inf), high.fill_(torch.inf)) if bad else (low, high)))
+        if bad:
+            raise ValueError(
+                f"x has {bad} NaN or infinite values among {x.numel()}, expected none (while observing {self.where})"
+            )
+        if self.is_sync_quantize and not torch.compiler.is_compiling() and bool((low == -torch.inf).any()):
+            raise ValueError(f"x of another process has NaN or infinite values (while observing {self.where})")
         return low, high
+
+    def _ends(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.numel() == 0:
+            return torch.full_like(self.min_val, torch.inf), torch.full_like(self.max_val, -torch.inf)
+        if self.per_channel:
+            return ops.min_max_per_channel(x, self.ch_axis % x.dim())
+        return ops.min_max_per_tensor(x)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

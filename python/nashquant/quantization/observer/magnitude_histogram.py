@@ -10,6 +10,7 @@ from torch import Tensor
 from nashquant import ops
 
 from .scale import EPSILON
+from .synchronize import join_sums
 
 __all__ = ["MagnitudeHistogram", "check_bins", "rows_of"]
 
@@ -44,15 +45,21 @@ class MagnitudeHistogram:
         """The width of a bin, f64 `[channels]`."""
         return self.limit / self.bins
 
-    def added(self, rows: Tensor) -> MagnitudeHistogram:
-        """This histogram with finite `rows` `[channels, n]` added.
+    def added(self, rows: Tensor, max_abs: Tensor, *, across_processes: bool = False) -> MagnitudeHistogram:
+        """This histogram with finite `rows` `[channels, n]` added, whose greatest magnitudes are `max_abs`.
 
         Larger values than ever seen double the limit until they fit, and merge the old bins in pairs: no count is
         ever split, so the order of the batches hardly matters.
+
+        Args:
+            rows: may be empty.
+            max_abs: f32 `[channels]`.
+            across_processes: add what all processes of `torch.distributed` count; `max_abs` is then of all.
         """
-        low, high = ops.min_max_per_channel(rows, 0)
-        grown = self._reaching(torch.maximum(-low, high).double())
+        grown = self._reaching(max_abs.double())
         counts = ops.histogram_per_channel(rows, 0, grown.limit, self.bins)
+        if across_processes:
+            counts = join_sums(counts)
         return MagnitudeHistogram(grown.counts + counts, grown.limit)
 
     def _reaching(self, top: Tensor) -> MagnitudeHistogram:

@@ -10,7 +10,7 @@ from torch import Tensor
 from .base import ObserverBase
 from .magnitude_histogram import MagnitudeHistogram, check_bins, rows_of
 from .percentile import check_percentile
-from .scale import clamp_range
+from .scale import clamp_range, greatest_magnitude
 
 __all__ = ["MixObserver"]
 
@@ -47,8 +47,10 @@ class MixObserver(ObserverBase):
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The range of `x`, clamped to the best percentile."""
         rows = rows_of(x, self.ch_axis if self.per_channel else None)
-        histogram = MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(rows)
-        max_abs = torch.maximum(low.abs(), high.abs()).reshape(-1)
+        max_abs = greatest_magnitude(low, high)
+        histogram = MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(
+            rows, max_abs, across_processes=self.is_sync_quantize
+        )
         percentiles = torch.stack([histogram.percentile(p / 100) for p in self.percentiles], dim=1)
         candidates = torch.minimum(percentiles, max_abs[:, None])
         return clamp_range(low, high, histogram.best_of(candidates, self.quant_min, self.quant_max).reshape(low.shape))

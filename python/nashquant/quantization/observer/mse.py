@@ -10,7 +10,9 @@ from torch import Tensor
 from nashquant import ops
 
 from .base import ObserverBase
-from .scale import clamp_range, range_from_scale, scale_from_range
+from .magnitude_histogram import rows_of
+from .scale import clamp_range, greatest_magnitude, range_from_scale, scale_from_range
+from .synchronize import are_several, join_sums
 
 __all__ = ["MSEObserver"]
 
@@ -61,13 +63,30 @@ class MSEObserver(ObserverBase):
 
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The range of `x`, clamped to the winning threshold."""
-        if self.per_channel:
+        if self.is_sync_quantize and are_several():
+            threshold = self._search_across_processes(x, greatest_magnitude(low, high)).reshape(low.shape)
+        elif self.per_channel:
             threshold = ops.mse_search_per_channel(
                 x, self.ch_axis % x.dim(), self.quant_min, self.quant_max, self.stride
             )
         else:
             threshold = ops.mse_search_per_tensor(x, self.quant_min, self.quant_max, self.stride)
         return clamp_range(low, high, threshold)
+
+    def _search_across_processes(self, x: Tensor, max_abs: Tensor) -> Tensor:
+        """The search over what all processes hold: their errors are added, candidate by candidate."""
+        rows = rows_of(x, self.ch_axis if self.per_channel else None).float()
+        shares = torch.tensor(sorted({*range(1, 101, self.stride), 100}), device=x.device)
+        thresholds = max_abs * shares[:, None] / 100
+        scales = scale_from_range(-thresholds, thresholds, self.quant_min, self.quant_max)
+        zeros = torch.zeros_like(max_abs, dtype=torch.int32)
+        errors = []
+        for scale in scales:
+            y = ops.fake_quantize_per_channel(rows, scale, zeros, 0, self.quant_min, self.quant_max)
+            errors.append((y - rows).square().sum(1, dtype=torch.float64))
+        summed = join_sums(torch.stack(errors))
+        last_least = len(shares) - 1 - summed.flip(0).argmin(0, keepdim=True)
+        return torch.where((max_abs * 100).isfinite(), thresholds.gather(0, last_least)[0], max_abs)
 
     def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The moving average; with `pow_quantization`, widened until its scale is a power of two."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .base import ObserverBase
 from .magnitude_histogram import MagnitudeHistogram, check_bins, rows_of
-from .scale import clamp_range
+from .scale import clamp_range, greatest_magnitude
 
 __all__ = ["PercentileObserver", "check_percentile"]
 
@@ -37,10 +37,10 @@ class PercentileObserver(ObserverBase):
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The range of `x`, clamped to the percentile."""
         rows = rows_of(x, self.ch_axis if self.per_channel else None)
-        threshold = (
-            MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(rows).percentile(self.percentile / 100)
+        histogram = MagnitudeHistogram.empty(rows.shape[0], self.bins, x.device).added(
+            rows, greatest_magnitude(low, high), across_processes=self.is_sync_quantize
         )
-        return clamp_range(low, high, threshold.reshape(low.shape))
+        return clamp_range(low, high, histogram.percentile(self.percentile / 100).reshape(low.shape))
 
     def extra_repr(self) -> str:
         """The averaging constant, the percentile and the range."""

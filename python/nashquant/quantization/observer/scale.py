@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["EPSILON", "clamp_range", "range_from_scale", "scale_from_range"]
+__all__ = ["EPSILON", "clamp_range", "greatest_magnitude", "range_from_scale", "scale_from_range"]
 
 EPSILON = 2.0**-23
 """The least scale a range gives: f32 epsilon, as in torch.ao."""
@@ -27,6 +27,11 @@ def range_from_scale(scale: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tenso
     """The symmetric range that has this scale (up to the last bit of f32)."""
     max_abs = scale * ((qmax - qmin) / 2)
     return -max_abs, max_abs
+
+
+def greatest_magnitude(low: Tensor, high: Tensor) -> Tensor:
+    """`max(|low|, |high|)`, `[channels]`."""
+    return torch.maximum(low.abs(), high.abs()).reshape(-1)
 
 
 def clamp_range(min_val: Tensor, max_val: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
