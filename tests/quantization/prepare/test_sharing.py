@@ -346,3 +346,14 @@ def test_a_checkpoint_of_another_dtype_gives_its_range_and_not_its_scale(x: Tens
     quantizers = wide.quant.activation_post_process, narrow.quant.activation_post_process
     ratio = quantizers[1].scale / quantizers[0].scale
     torch.testing.assert_close(ratio, torch.tensor([32767.5 / 127.5]))
+
+
+def test_a_checkpoint_with_a_constant_of_zeros_is_of_no_other_dtype(x: Tensor) -> None:
+    def body(self: Any, x: Tensor) -> Tensor:
+        return self.dequant(self.quant(x) + torch.zeros(6))  # a range of zeros has one scale on every grid
+
+    model, prepared = prepared_net(x, body)
+    again = prepare(model, x, default_qat_qconfig_setter, save_dir=None)
+    again.load_state_dict(prepared.state_dict())  # a warning would be an error
+    scales = [each.operand_fake_quant["1"].scale for each in (prepared._generated_add_0, again._generated_add_0)]
+    assert torch.equal(*scales)

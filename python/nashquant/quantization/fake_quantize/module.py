@@ -294,16 +294,20 @@ class FakeQuantize(ExactBuffers):
         low, high = low.float().reshape(-1), high.float().reshape(-1)
         if not (low.isfinite() & high.isfinite()).all():
             return state_dict
+        scale = scale.float().reshape(-1)
+        ours = scale_from_range(low, high, self.quant_min, self.quant_max)
+        if torch.allclose(ours, scale, rtol=1e-3, atol=0):  # of zeros, every dtype has the same
+            return state_dict
         for dtype in (qint4, qint8, qint16):
             theirs = scale_from_range(low, high, dtype.qmin, dtype.qmax)
-            if dtype.qmin == self.quant_min or not torch.allclose(theirs, scale.float().reshape(-1), rtol=1e-3, atol=0):
+            if dtype.qmin == self.quant_min or not torch.allclose(theirs, scale, rtol=1e-3, atol=0):
                 continue
             self._notices.say_once(
                 "dtype",
                 f"the checkpoint was made with {dtype} where {where!r} is {self.dtype}: its range is taken over, its "
                 "scale is not; other quantizers may be so too",
             )
-            return {**state_dict, prefix + "scale": scale_from_range(low, high, self.quant_min, self.quant_max)}
+            return {**state_dict, prefix + "scale": ours}
         return state_dict
 
     def extra_repr(self) -> str:

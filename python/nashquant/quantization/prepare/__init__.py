@@ -81,12 +81,13 @@ def prepare(
     method: PrepareMethod | str = PrepareMethod.JIT_STRIP,
     save_dir: str | os.PathLike[str] | None = ".",
     strict: bool = False,
+    more_example_inputs: Sequence[Any] = (),
 ) -> nn.Module:
     """Turns a float model into one that calibrates and trains quantized. The model given is not changed.
 
-    The model runs once on the example inputs. What ran between QuantStub and DeQuantStub gets quantizers: modules
-    become those of `nashquant.nn.qat`, functional calls get modules `_generated_<op>_<i>` beside the code that makes
-    them. The forward is still the user's, branches and loops included.
+    The model runs once on the example inputs, and once on each of `more_example_inputs`. What ran between QuantStub and
+    DeQuantStub gets quantizers: modules become those of `nashquant.nn.qat`, functional calls get modules
+    `_generated_<op>_<i>` beside the code that makes them. The forward is still the user's, branches and loops included.
 
     Args:
         model: float, with a QuantStub at each input and a DeQuantStub at each output of the part for the chip.
@@ -99,6 +100,9 @@ def prepare(
             qconfig_dtypes.pt.py, made where missing; None writes nothing. The last three go to the setter's own
             `save_dir` where it has one. `check_result_of(prepared)` gives the report as an object.
         strict: refuse to fall back: where the march has not the dtype that was asked, raise.
+        more_example_inputs: where one run does not pass every call of forward (a branch on data, a longer loop): for
+            each way through it, inputs as in `example_inputs`; the keyword inputs are those of `example_kw_inputs`.
+            What lies on several ways is one op, with one scale.
 
     Raises:
         RuntimeError: no march was set.
@@ -115,11 +119,17 @@ def prepare(
     mode = get_qat_mode()
     if example_kw_inputs is not None and not isinstance(example_kw_inputs, dict):
         raise TypeError(f"example_kw_inputs takes a dict of keyword inputs, not {type(example_kw_inputs).__name__}")
-    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    if not isinstance(more_example_inputs, (tuple, list)):
+        kind = type(more_example_inputs).__name__
+        raise TypeError(f"more_example_inputs takes a list of inputs, each as in example_inputs, not a {kind}")
+    args, *more = (
+        tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        for inputs in (example_inputs, *more_example_inputs)
+    )
     kwargs = dict(example_kw_inputs or {})
 
     prepared = _copied(model)
-    recording = capture(model, args, kwargs)
+    recording = capture(model, (args, *more), kwargs)
     plan = assign_qconfigs(recording, model, setters, march, (args, kwargs), mode)
     if strict:
         _refuse_fallbacks(plan)

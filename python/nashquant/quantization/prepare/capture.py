@@ -4,43 +4,46 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
-from .graph import Origin
 from .recorder import CheckpointedCallError, Recorder
 from .recording import Recording
 
 __all__ = ["CheckpointedCallError", "Recording", "capture"]
 
 
-def capture(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recording:
-    """What ran, on the example inputs.
+def capture(model: nn.Module, examples: Sequence[tuple[Any, ...]], kwargs: dict[str, Any]) -> Recording:
+    """What ran, on each of the example inputs; a call that runs on several of them is one call.
 
     The model runs as it is (train or eval), without gradients, on a copy that shares only its parameters: buffers
     and the random state are not touched.
 
     Raises:
-        ValueError: the model fails on these inputs, has no QuantStub on their way, or gives out a tensor that no
-            DeQuantStub released.
+        ValueError: the model fails on some of these inputs, has no QuantStub on their way, or gives out a tensor that
+            no DeQuantStub released.
         CheckpointedCallError: an op runs in a checkpointed closure.
     """
     shadow = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     recorder = Recorder(shadow)
-    recorder.flow.declare((args, kwargs), Origin.FLOAT)
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)), warnings.catch_warnings(), recorder:
-            warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # torch.utils.checkpoint's
-            outputs = shadow(*args, **kwargs)
-    except CheckpointedCallError:
-        raise
-    except Exception as error:
-        raise ValueError(
-            f"{type(model).__name__} fails on the example inputs given to prepare: {type(error).__name__}: {error}"
-        ) from error
-    recorder.check(outputs)
+    with torch.no_grad(), torch.random.fork_rng(devices=_cuda_devices(model)), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "None of the inputs have requires_grad")  # torch.utils.checkpoint's
+        for number, args in enumerate(examples):
+            recorder.begin(args, kwargs)
+            try:
+                with recorder:
+                    outputs = shadow(*args, **kwargs)
+            except CheckpointedCallError:
+                raise
+            except Exception as error:
+                which = f"more_example_inputs[{number - 1}]" if number else "the example inputs"
+                raise ValueError(
+                    f"{type(model).__name__} fails on {which} given to prepare: {type(error).__name__}: {error}"
+                ) from error
+            recorder.check(outputs)
     return recorder.recording()
 
 

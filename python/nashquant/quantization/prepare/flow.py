@@ -39,9 +39,19 @@ class Flow:
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
+        self._inputs: dict[str, Value] = {}
+        self._known: dict[Any, list[Node]] = {}  # by what does not change from run to run
+        self._met: set[int] = set()  # ids of the known nodes that ran in this run
         self._values: dict[int, Value] = {}
         self._stale: dict[int, Callable[[], Value]] = {}  # tensors that were changed in place, and what they are now
         self._alive: list[Tensor] = []  # while a tensor lives, its id is its own
+
+    def begin(self, inputs: Any) -> None:
+        """A run begins. An input is the same value in each, and so is what is made of the same values alike."""
+        self._met.clear()
+        for at, tensor in tensors_of(inputs):
+            value = self._describe(tensor, Origin.FLOAT)
+            self._set(tensor, _merged(self._inputs.setdefault(at, value), value))
 
     def declare(self, tree: Any, origin: Origin) -> None:
         """Says where the tensors in `tree` come from."""
@@ -66,8 +76,9 @@ class Flow:
             self.declare(tensor, Origin.CONSTANT)
         return self._values[id(tensor)]
 
-    def ran(self, node: Node, outputs: Any, origin: Origin | None = None) -> None:
-        """Takes note of a call that ran, and of where its outputs come from."""
+    def ran(self, node: Node, outputs: Any, origin: Origin | None = None) -> Node:
+        """Takes note of a call that ran, and of where its outputs come from. Gives the node that stands for it: that of
+        an earlier run, if it ran alike there."""
         if origin is None:
             # What only moves values, or keeps their grid, is what its data is; a shape taken from elsewhere is not.
             moves = node.kind in (OpKind.PASS, OpKind.RESAMPLE)
@@ -78,22 +89,36 @@ class Flow:
         in_region = origin is Origin.REGION or node.kind in (OpKind.QUANT, OpKind.DEQUANT, OpKind.EMBEDDING)
         keep = bool(results) and (in_region or (node.kind is OpKind.PASS and origin is Origin.CONSTANT))
         consumes = in_region and _has_tensor(outputs)  # a comparison, an argmax: it consumes all the same
-        if keep or consumes:
+        known = self._of_earlier_run(node) if keep or consumes else None
+        if known is not None:
+            node = known
+        elif keep or consumes:
             for operand in node.operands:
                 operand.value.consumers.append(node)
-        if keep or (consumes and node.entry is None):  # what gives only integers is reported too, if it is unknown
-            self.nodes.append(node)
-        for _, tensor in results:
+            if keep or node.entry is None:  # what gives only integers is reported too, if it is unknown
+                self.nodes.append(node)
+        for index, (_, tensor) in enumerate(results):
             value = self._describe(tensor, origin, node if keep else None)
-            node.outputs.append(value)
-            self._set(tensor, value)
+            if index == len(node.outputs):
+                node.outputs.append(value)
+            self._set(tensor, _merged(node.outputs[index], value))
+        return node
+
+    def _of_earlier_run(self, node: Node) -> Node | None:
+        """The same call on the same values in another run; else `node` is one to be known in later runs."""
+        alike = self._known.setdefault((node.path, node.label, node.owner, node.site, node.place), [])
+        known = next((each for each in alike if id(each) not in self._met and _same_operands(each, node)), None)
+        if known is None:
+            alike.append(node)
+        self._met.add(id(known or node))
+        return known
 
     def ran_in_place(self, node: Node, changed: Tensor) -> Tensor:
         """As `ran`, for a call that changed its first operand; gives another handle on the same memory.
 
         Who goes on with the handle, as after `x += y`, needs no copy back. Who goes on with the old tensor, does.
         """
-        self.ran(node, changed)
+        node = self.ran(node, changed)
         value = self._values[id(changed)]
 
         def used() -> Value:
@@ -117,6 +142,23 @@ class Flow:
         mixed = Node(None, node.owner or "", label, [Operand("0", before), Operand("1", part)], owner=node.owner)
         self.ran(mixed, base, Origin.REGION)
         return self._values[id(base)]
+
+
+def _merged(known: Value, seen: Value) -> Value:
+    """A value that was seen in another run too."""
+    known.finite &= seen.finite
+    return known
+
+
+def _same_operands(known: Node, node: Node) -> bool:
+    """Whether two calls take the same values; outside the region, one is like another."""
+    if [operand.position for operand in known.operands] != [operand.position for operand in node.operands]:
+        return False
+    for a, b in ((a.value, b.value) for a, b in zip(known.operands, node.operands, strict=True)):
+        alike = a.origin is b.origin is not Origin.REGION and a.producer is None and b.producer is None
+        if a is not b and not alike:
+            return False
+    return True
 
 
 def _has_tensor(tree: Any) -> bool:

@@ -37,11 +37,12 @@ class Recorder(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._model = model
-        self._calls: Counter[str] = Counter()
+        self._calls: Counter[str] = Counter()  # in this run
+        self._most_calls: Counter[str] = Counter()  # in any run
         self._sites: dict[tuple[str, CallSite], Site] = {}
         self._outside: set[str] = set()
         self._functional_parameters: set[int] = set()
-        self._lost: list[str] = []
+        self._lost: dict[str, None] = {}
         self.flow = Flow()
         self._paused = False
         self._scopes: list[tuple[str, Counter[tuple[str, Any]]]] = []
@@ -54,11 +55,18 @@ class Recorder(TorchFunctionMode):
             else:
                 module.forward = self._wrapped(module, path, module.forward)
 
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What comes now is a run of its own, on these inputs."""
+        self._most_calls |= self._calls
+        self._calls.clear()
+        self.flow.begin((args, kwargs))
+
     def recording(self) -> Recording:
         """All that was seen."""
         outside = self._outside | {site.path for site in self._sites.values() if site.path and site.outside}
         parameters = frozenset(self._functional_parameters)
-        return Recording(self.flow.nodes, self._calls, self._sites, frozenset(outside), parameters, tuple(self._lost))
+        calls = self._most_calls | self._calls
+        return Recording(self.flow.nodes, calls, self._sites, frozenset(outside), parameters, tuple(self._lost))
 
     @contextmanager
     def _pause(self) -> Iterator[None]:
@@ -101,7 +109,7 @@ class Recorder(TorchFunctionMode):
         if entry.kind in self._stubs:
             self._stubs[entry.kind] += 1
         if entry.kind is OpKind.DEQUANT and not node.region_operands:
-            self._lost.append(path)
+            self._lost[path] = None
         with self._pause():
             outputs = forward(*args, **kwargs)
             in_place = bool(args) and outputs is args[0] and entry.makes_grid and entry.kind is not OpKind.QUANT

@@ -1,4 +1,4 @@
-"""What one run of a model showed: plain data."""
+"""What the runs of a model showed: plain data."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Site:
 
 @dataclass(frozen=True)
 class Recording:
-    """One run of a model.
+    """One run of a model, or several.
 
     Attributes:
-        nodes: the ops between QuantStub and DeQuantStub, in the order they ran.
-        calls: how often each registered module ran, wherever it stands.
+        nodes: the ops between QuantStub and DeQuantStub, in the order they ran; what ran alike in several runs, once.
+        calls: how often each registered module ran, wherever it stands, in the run where that was most.
         sites: (owner, call site) -> each call of a function that the registry redirects, quantized or not.
         outside: paths of modules that ran without a quantized tensor.
         functional_parameters: ids of the parameters that functions took as operands.

@@ -150,8 +150,8 @@ def _unrecorded(func: Callable[..., Any], owner: nn.Module) -> UnrecordedCallErr
     name = function_name(func)
     return UnrecordedCallError(
         f"{name} at {source_line(2)} (in {type(owner).__name__}) meets a quantized tensor, but did not run on the "
-        "example inputs given to prepare, so it has no scale. Give prepare example inputs that take this way "
-        "through forward, or move the call after the DeQuantStub"
+        "example inputs given to prepare, so it has no scale. Give prepare inputs that take this way through "
+        "forward, as example_inputs or among more_example_inputs, or move the call after the DeQuantStub"
     )
 
 

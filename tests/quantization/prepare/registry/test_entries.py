@@ -61,7 +61,7 @@ def test_it_is_recorded_and_known(call: str) -> None:
     entry, example = CALLS[call]
     if entry.name == "cuda" and not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    nodes = capture(example.model(), example.inputs(), {}).nodes
+    nodes = capture(example.model(), [example.inputs()], {}).nodes
     assert [node.label for node in nodes if node.entry is None] == []
     names = {node.entry.name for node in nodes if node.entry is not None}
     if entry.kind in (OpKind.COMPARE, OpKind.CONSTANT) or call == "embedding":
