@@ -16,6 +16,7 @@ from typing import final
 from torch import Tensor
 
 __all__ = [
+    "Landing",
     "Mask",
     "add_saturating",
     "cpu_capability",
@@ -32,10 +33,12 @@ __all__ = [
     "histogram_per_channel",
     "histogram_per_tensor",
     "is_dense",
+    "lookup",
     "min_max_per_channel",
     "min_max_per_tensor",
     "mse_search_per_channel",
     "mse_search_per_tensor",
+    "mul_saturating",
     "percentile_per_tensor",
     "requantize",
 ]
@@ -221,14 +224,37 @@ def mse_search_per_channel(x: Tensor, threshold: Tensor, *, axis: int, qmin: int
     Raises ValueError if a channel is empty, IndexError if `x` has no such axis.
     """
 
-def requantize(acc: Tensor, y: Tensor, *, factor: float) -> None:
-    """Writes `acc * factor`, rounded half to even and saturated, to `y`; `acc` is int32, `y` int8 or int16.
+@final
+class Landing:
+    """Where a product with a factor lands: integers from `qmin` to `qmax`, of which `zero_point` means 0; rounded
+    "half_even", "half_up", "half_away", "floor" or "tflite", with 31 or 15 bits of multiplier.
+    """
+
+    def __new__(cls, zero_point: int, qmin: int, qmax: int, rounding: str, multiplier_bits: int) -> Landing: ...
+
+def requantize(acc: Tensor, y: Tensor, factor: Tensor, *, axis: int | None, landing: Landing) -> None:
+    """Writes `acc * factor`, rounded, to `y`; `acc` is int32 or int64, `y` int8 or int16, `factor` f64: one, or one
+    for each index of `axis`.
+
+    Raises ValueError unless `0 <= factor < 2**31`, IndexError if `acc` has no such axis.
+    """
+
+def add_saturating(
+    a: Tensor, b: Tensor, y: Tensor, *, factor_a: float, factor_b: float, subtract: bool, rounding: str
+) -> None:
+    """Writes `a * factor_a + b * factor_b` (minus, if `subtract`), rounded and saturated, to `y`; `a` and `b` are both
+    int8 or both int16, `y` is either.
+
+    Raises ValueError unless both factors are at least 0 and less than 2**31.
+    """
+
+def mul_saturating(a: Tensor, b: Tensor, y: Tensor, *, factor: float, rounding: str, multiplier_bits: int) -> None:
+    """Writes `a * b * factor`, rounded and saturated, to `y`; `a` and `b` are both int8 or both int16, `y` is either.
 
     Raises ValueError unless `0 <= factor < 2**31`.
     """
 
-def add_saturating(a: Tensor, b: Tensor, y: Tensor, *, factor_a: float, factor_b: float) -> None:
-    """Writes `a * factor_a + b * factor_b`, rounded half to even and saturated, to `y`; all int8 or all int16.
-
-    Raises ValueError unless both factors are at least 0 and less than 2**31.
+def lookup(x: Tensor, table: Tensor, y: Tensor) -> None:
+    """Writes `table[x - least integer]` to `y`; `x` is int8 or int16, and `table` has 256 or 65,536 entries, of the
+    dtype of `y`: int8 or int16.
     """

@@ -221,7 +221,13 @@ def test_what_is_wrong_is_said(path):
 def test_the_result_must_not_overlap_the_terms():
     a, b = torch.ones(8, dtype=torch.int8), torch.ones(8, dtype=torch.int8)
     with pytest.raises(ValueError, match=r"^b and y overlap in memory$"):
-        _core.add_saturating(a, b, b, factor_a=1.0, factor_b=1.0)
+        _core.add_saturating(a, b, b, factor_a=1.0, factor_b=1.0, subtract=False, rounding="half_even")
     with pytest.raises(ValueError, match=r"^y has shape \[4\], but acc has \[8\]$"):
-        _core.requantize(a.int(), b[:4], factor=1.0)
+        _core.requantize(
+            a.int(),
+            b[:4],
+            torch.ones(1, dtype=torch.float64),
+            axis=None,
+            landing=_core.Landing(0, -128, 127, "half_even", 31),
+        )
     assert b.tolist() == [1] * 8

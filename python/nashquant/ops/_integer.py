@@ -146,7 +146,9 @@ def mul_saturating(
     _check.terms(a, b)
     dtype = a.dtype if dtype is None else dtype
     _check.integers("y", dtype)
-    return _torch_integer.mul_saturating(a, b, factor, dtype, arithmetic)
+    rust = _rust.takes(a) and _rust.takes(b)
+    kernel = _rust_integer.mul_saturating if rust else _torch_integer.mul_saturating
+    return kernel(a, b, factor, dtype, arithmetic)
 
 
 def lookup(x: Tensor, table: Tensor) -> Tensor:
@@ -169,7 +171,8 @@ def lookup(x: Tensor, table: Tensor) -> Tensor:
     entries = 1 << (8 * x.element_size())
     if table.shape != (entries,):
         raise ValueError(f"table has shape {list(table.shape)}, but must have [{entries}] for {x.dtype}")
-    return _torch_integer.lookup(x, table)
+    kernel = _rust_integer.lookup if _rust.takes(x) and _rust.takes(table) else _torch_integer.lookup
+    return kernel(x, table)
 
 
 def lookup_table(

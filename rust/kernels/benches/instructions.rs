@@ -5,7 +5,7 @@
 use nashquant_kernels::{
     Element, F16, Isa, Layout,
     fake_quantize::{self, ChannelGrid, Grid, Moving, Range, mask_len},
-    integer::{self, Factor, Factors},
+    integer::{self, Arithmetic, Factor, Factors, Output, Requantizer, Rounding},
     observe,
     parallel::Serial,
 };
@@ -15,7 +15,7 @@ const CHANNELS: usize = 64;
 const GRID: Grid = Grid { scale: 0.02, zero_point: 0, qmin: -128, qmax: 127 };
 const ROWS: Layout = Layout { outer: 1, channels: CHANNELS, inner: N / CHANNELS };
 const COLUMNS: Layout = Layout { outer: N / CHANNELS, channels: CHANNELS, inner: 1 };
-const KERNELS: [&str; 19] = [
+const KERNELS: [&str; 21] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
@@ -35,6 +35,8 @@ const KERNELS: [&str; 19] = [
     "requantize",
     "add_saturating_int8",
     "add_saturating_int16",
+    "mul_saturating",
+    "lookup",
 ];
 
 fn main() {
@@ -59,7 +61,10 @@ fn run(kernel: &str, calls: usize) {
     let (wide_a, wide_b): (Vec<i16>, Vec<i16>) =
         acc.iter().map(|acc| (*acc as i16, (acc >> 16) as i16)).unzip();
     let (mut sum, mut wide_sum, mut counts) = (vec![0_i8; N], vec![0_i16; N], vec![0_i64; 2048]);
-    let factor = Factor::new(1e-7).expect("in range");
+    let by = Requantizer::new(&[1e-7], Arithmetic::NASH, Output::all::<i8>()).expect("in range");
+    let table = vec![3_i8; 256];
+    let even = Rounding::HalfEven;
+    let factor = Factor::new(1e-3, Arithmetic::NASH).expect("in range");
     let factors = Factors::new(0.7, 0.6).expect("in range");
     let moving = Moving { averaging_constant: 0.01, qmin: -128, qmax: 127 };
     let range = Range { min_val: -2.0, max_val: 2.0 };
@@ -108,11 +113,13 @@ fn run(kernel: &str, calls: usize) {
             "percentile_per_tensor" => {
                 observe::percentile_per_tensor(isa, team, &x, 99.99).map(|value| y[0] = value)
             }
-            "requantize" => integer::requantize(isa, team, &acc, factor, &mut sum),
-            "add_saturating_int8" => integer::add_saturating(isa, team, &a, &b, factors, &mut sum),
+            "requantize" => integer::requantize(isa, team, &acc, ROWS, &by, &mut sum),
+            "add_saturating_int8" => integer::add_saturating(isa, team, &a, &b, factors, even, &mut sum),
             "add_saturating_int16" => {
-                integer::add_saturating(isa, team, &wide_a, &wide_b, factors, &mut wide_sum)
+                integer::add_saturating(isa, team, &wide_a, &wide_b, factors, even, &mut wide_sum)
             }
+            "mul_saturating" => integer::mul_saturating(isa, team, &a, &b, factor, even, &mut sum),
+            "lookup" => integer::lookup(team, &a, &table, &mut sum),
             other => panic!("no kernel is called {other}; there are {KERNELS:?}"),
         }
         .expect("lengths and grids fit");

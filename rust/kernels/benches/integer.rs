@@ -4,8 +4,11 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use nashquant_kernels::{
-    Isa,
-    integer::{Factor, Factors, Integer, add_saturating, requantize},
+    Isa, Layout,
+    integer::{
+        Arithmetic, Factor, Factors, Integer, Output, Requantizer, Rounding, add_saturating, mul_saturating,
+        requantize,
+    },
     parallel::Serial,
 };
 
@@ -30,21 +33,27 @@ fn rows<T: Integer>(c: &mut Criterion, name: &str, bytes: u64, mut kernel: impl 
 }
 
 fn integer(c: &mut Criterion) {
-    let (factor, factors) = (Factor::new(1e-7).expect("in range"), Factors::new(0.7, 0.6).expect("in range"));
+    let (even, factors) = (Rounding::HalfEven, Factors::new(0.7, 0.6).expect("in range"));
+    let by = |output| Requantizer::new(&[1e-7], Arithmetic::NASH, output).expect("in range");
+    let (to_int8, to_int16) = (by(Output::all::<i8>()), by(Output::all::<i16>()));
+    let factor = Factor::new(1e-3, Arithmetic::NASH).expect("in range");
     let acc: Vec<i32> = (0..N).map(noise).collect();
     rows::<i8>(c, "requantize_int8", 5, |isa, y| {
-        requantize(isa, &Serial, &acc, factor, y).expect("lengths fit");
+        requantize(isa, &Serial, &acc, Layout::flat(N), &to_int8, y).expect("lengths fit");
     });
     rows::<i16>(c, "requantize_int16", 6, |isa, y| {
-        requantize(isa, &Serial, &acc, factor, y).expect("lengths fit");
+        requantize(isa, &Serial, &acc, Layout::flat(N), &to_int16, y).expect("lengths fit");
     });
     let (a, b): (Vec<i8>, Vec<i8>) = acc.iter().map(|acc| (*acc as i8, (acc >> 8) as i8)).unzip();
     rows::<i8>(c, "add_saturating_int8", 3, |isa, y| {
-        add_saturating(isa, &Serial, &a, &b, factors, y).expect("lengths fit");
+        add_saturating(isa, &Serial, &a, &b, factors, even, y).expect("lengths fit");
+    });
+    rows::<i8>(c, "mul_saturating_int8", 3, |isa, y| {
+        mul_saturating(isa, &Serial, &a, &b, factor, even, y).expect("lengths fit");
     });
     let (a, b): (Vec<i16>, Vec<i16>) = acc.iter().map(|acc| (*acc as i16, (acc >> 16) as i16)).unzip();
     rows::<i16>(c, "add_saturating_int16", 6, |isa, y| {
-        add_saturating(isa, &Serial, &a, &b, factors, y).expect("lengths fit");
+        add_saturating(isa, &Serial, &a, &b, factors, even, y).expect("lengths fit");
     });
 }
 

@@ -31,7 +31,7 @@ mod core {
             fake_quantize_per_channel, fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
             fake_quantize_per_tensor_with_mask,
         },
-        integer::{add_saturating, requantize},
+        integer::{Landing, add_saturating, lookup, mul_saturating, requantize},
         is_dense,
         observe::{
             histogram_per_channel, histogram_per_tensor, min_max_per_channel, min_max_per_tensor,

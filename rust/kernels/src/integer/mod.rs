@@ -1,18 +1,27 @@
-//! Arithmetic on exact integers: every operation rounds once, half to even, and saturates once, at its output.
+//! Arithmetic on exact integers: every operation rounds once and saturates once, at its output.
 //!
 //! ```text
 //! factor = multiplier * 2^-shift                       # 2^30 <= multiplier < 2^31, fixed once at conversion
-//! requantize(acc)      = saturate(round_half_even(acc * factor))
-//! add_saturating(a, b) = saturate(round_half_even(a * factor_a + b * factor_b))     # on one common shift
+//! requantize(acc)      = clamp(round(acc * factor) + zero_point, qmin, qmax)
+//! add_saturating(a, b) = saturate(round(a * factor_a + b * factor_b))               # on one common shift
+//! mul_saturating(a, b) = saturate(round(a * b * factor))
+//! lookup(x)            = table[x]
 //! ```
 
 mod add;
+mod arithmetic;
 mod factor;
+mod lookup;
+mod mul;
 mod requantize;
+mod step;
 
 pub use add::add_saturating;
+pub use arithmetic::{Arithmetic, Rounding};
 pub use factor::{Factor, Factors};
-pub use requantize::requantize;
+pub use lookup::lookup;
+pub use mul::mul_saturating;
+pub use requantize::{Accumulator, Output, Requantizer, requantize};
 
 /// An integer type of a quantized tensor; results saturate at its ends.
 pub trait Integer: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
