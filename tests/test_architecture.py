@@ -50,7 +50,8 @@ def test_nothing_leans_on_torch_ao() -> None:
 
 
 def test_importing_the_package_needs_no_extras() -> None:
-    code = "import sys, nashquant.quantization.hbdk4; print(*sys.modules)"
+    code = "import sys, nashquant.quantization.hbdk4, nashquant.qdq; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "nashquant.quantization.prepare" in loaded
-    assert not {"onnx", "onnxscript", "onnx_ir", "onnxruntime", "rich", "sklearn", "matplotlib"} & set(loaded)
+    extras = {"onnx", "onnxscript", "onnx_ir", "onnxruntime", "safetensors", "matplotlib", "rich", "typer", "sklearn"}
+    assert not extras & set(loaded)

@@ -3,5 +3,6 @@
 from ._agree import Agreement
 from ._export import export
 from ._exported import ExportedModel
+from ._runtime import run_file
 
-__all__ = ["Agreement", "ExportedModel", "export"]
+__all__ = ["Agreement", "ExportedModel", "export", "run_file"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from nashquant.march import require_march
 from ._exported import ExportedModel, Origin
 from ._faces import check_apart, face
 from ._flat import Flat, FlatInputs, flat_outputs
-from ._place import place
+from ._place import place, require
 from ._ready import check_ready, float_ops
 
 
@@ -78,7 +77,7 @@ def export(
         CalibrationWarning: scales that were never set.
         UserWarning: ONNX Runtime can't run the file, or is further off than 1 % of a quantizer's range.
     """
-    _require("onnx", "onnxscript", "onnx_ir", *(["onnxruntime"] if verify else []))
+    require("onnx", "onnxscript", "onnx_ir", *(["onnxruntime"] if verify else []))
     march = require_march("export")
     check_ready(model)
     target = place(f"{type(model).__name__}.onnx" if path is None else path)
@@ -99,12 +98,6 @@ def export(
         proto, agreement = _build.save(built, target, verify)
     origin = Origin(model, inputs, built.verifier)
     return ExportedModel(target, proto, built.quantizers, float_ops(model), agreement, origin)
-
-
-def _require(*modules: str) -> None:
-    missing = [module.replace("_", "-") for module in modules if importlib.util.find_spec(module) is None]
-    if missing:
-        raise ImportError(f"export needs {', '.join(missing)}: pip install nashquant[export]")
 
 
 def _outputs(model: nn.Module, inputs: FlatInputs) -> list[str]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ._agree import Agreement
 from ._flat import FlatInputs
-from ._place import place
+from ._place import place, require
 from ._ready import check_ready
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
     from ._verify import Verifier
 
@@ -105,6 +108,69 @@ class ExportedModel:
         with staged(place(path)) as file:
             write(ir.load(self.path), file)
         return Path(path)
+
+    def save_plain(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the model without quantizers, in floats that are on their grids: what encodings and quant_config
+        speak of, and what tools take that bring quantizers of their own.
+        """
+        from nashquant import qdq
+
+        from ._write import staged, write
+
+        with staged(place(path)) as file:
+            write(qdq.plain(self._ir()).model, file)
+        return Path(path)
+
+    def save_encodings(self, path: str | os.PathLike[str], version: str = "2.0.0") -> Path:
+        """Writes the grids of the tensors of `save_plain` as AIMET's encodings JSON, "2.0.0" or "1.0.0"."""
+        from nashquant import qdq
+
+        return self._json(qdq.encodings(qdq.plain(self._ir()), version), path)
+
+    def save_quant_config(self, path: str | os.PathLike[str]) -> Path:
+        """Writes which node of `save_plain` computes in which integers, as the vendor's ONNX front end takes it."""
+        from nashquant import qdq
+
+        return self._json(qdq.quant_config(self._ir()), path)
+
+    def save_integers(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the integer weights, scales and zero points: `.safetensors`, or what `torch.load` reads (`.pt`).
+
+        Raises:
+            ImportError: safetensors is missing.
+        """
+        from nashquant import qdq
+
+        target = place(path)
+        if target.suffix == ".safetensors":
+            require("safetensors")
+            from safetensors.torch import save_file
+
+            save_file(qdq.integers(self._ir()), target, metadata={"format": "pt"})
+        else:
+            torch.save(qdq.integers(self._ir()), target)
+        return target
+
+    def draw(self, path: str | os.PathLike[str]) -> Path:
+        """Draws the graph with its dtypes and scales, as `.svg` or `.png`.
+
+        Raises:
+            ImportError: matplotlib is missing.
+            ValueError: another suffix.
+        """
+        from nashquant import qdq
+
+        return qdq.draw(self._ir(), place(path))
+
+    def _ir(self) -> ir.Model:
+        from nashquant import qdq
+
+        return qdq.read(self.path)
+
+    def _json(self, content: Any, path: str | os.PathLike[str]) -> Path:
+        target = place(path)
+        target.write_text(json.dumps(content, indent=2) + "\n")
+        return target
 
     def __repr__(self) -> str:
         graph = self.model.graph

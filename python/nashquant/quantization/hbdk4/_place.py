@@ -1,7 +1,8 @@
-"""Where a file may be written."""
+"""What writing a file needs: a place for it, and the packages."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -19,3 +20,14 @@ def place(path: str | os.PathLike[str]) -> Path:
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {str(target)!r}: it is a folder")
     return target
+
+
+def require(*modules: str) -> None:
+    """Nothing, if all `modules` are installed.
+
+    Raises:
+        ImportError: names those that are not.
+    """
+    missing = [module.replace("_", "-") for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(f"export needs {', '.join(missing)}: pip install nashquant[export]")

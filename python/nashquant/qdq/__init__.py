@@ -1,0 +1,24 @@
+"""QDQ ONNX files, ours and others': what is on which grid, drawn, counted, and written down for other tools."""
+
+from .draw import draw
+from .encodings import encodings
+from .file import read
+from .grids import Grid, grids
+from .integers import integers
+from .plain import Plain, plain
+from .quant_config import quant_config
+from .summary import Summary, summary
+
+__all__ = [
+    "Grid",
+    "Plain",
+    "Summary",
+    "draw",
+    "encodings",
+    "grids",
+    "integers",
+    "plain",
+    "quant_config",
+    "read",
+    "summary",
+]
