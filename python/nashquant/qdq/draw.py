@@ -115,6 +115,7 @@ def _shape(value: ir.Value) -> str:
 
 
 def _paint(boxes: Mapping[str, Box], edges: Mapping[tuple[str, str], Grid | None], placed: Layout, path: Path) -> None:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyBboxPatch
 
@@ -139,7 +140,10 @@ def _paint(boxes: Mapping[str, Box], edges: Mapping[tuple[str, str], Grid | None
         axes.text(x, top, box.title, ha="center", va="center", fontsize=9, fontweight="bold", color=INK)
         for i, line in enumerate(box.lines):
             axes.text(x, top + step * (i + 1), line, ha="center", va="center", fontsize=7, color=INK)
-    figure.savefig(path, dpi=110, facecolor="white")
+    # Text that can be searched, and the same file each time.
+    metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "nashquant"}):
+        figure.savefig(path, dpi=110, facecolor="white", metadata=metadata)
 
 
 def _line(axes: Any, way: tuple[tuple[float, int], ...], grid: Grid | None) -> None:

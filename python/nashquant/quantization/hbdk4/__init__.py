@@ -3,6 +3,7 @@
 from ._agree import Agreement
 from ._export import export
 from ._exported import ExportedModel
+from ._pre_export import pre_export
 from ._runtime import run_file
 
-__all__ = ["Agreement", "ExportedModel", "export", "run_file"]
+__all__ = ["Agreement", "ExportedModel", "export", "pre_export", "run_file"]

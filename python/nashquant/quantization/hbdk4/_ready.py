@@ -24,8 +24,25 @@ def check_ready(model: nn.Module) -> None:
 
     Raises:
         TypeError: `model` is not a module.
-        ValueError: it holds no FakeQuantize, or one with a range no integer type has; an op has no quantizer any more.
+        ValueError: as `check_prepared` says.
         RuntimeError: it trains, observes, or has quantizers switched off; the message names the missing call.
+    """
+    _check_mode(model, check_prepared(model))
+    if unset := list(unset_scales(model)):
+        warnings.warn(
+            f"exporting {len(unset)} quantizers whose scale was never set, and is still 1: {_some(unset)}. "
+            "Calibrate the model, or load a calibrated checkpoint, before export",
+            CalibrationWarning,
+            stacklevel=3,
+        )
+
+
+def check_prepared(model: nn.Module) -> dict[str, FakeQuantize]:
+    """The quantizers of a prepared `model`, by name.
+
+    Raises:
+        TypeError: `model` is not a module.
+        ValueError: it holds no FakeQuantize, or one with a range no integer type has; an op has no quantizer any more.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"export takes a prepared model (a torch.nn.Module), not {type(model).__name__}")
@@ -35,17 +52,10 @@ def check_ready(model: nn.Module) -> None:
             f"{type(model).__name__} holds no FakeQuantize, so nothing in it is quantized: "
             "call nashquant.quantization.prepare(model, ...) and export what it returns"
         )
-    _check_mode(model, quantizers)
     for name, quantizer in quantizers.items():
         check_range(quantizer.quant_min, quantizer.quant_max, name)
     _check_planned(model)
-    if unset := list(unset_scales(model)):
-        warnings.warn(
-            f"exporting {len(unset)} quantizers whose scale was never set, and is still 1: {_some(unset)}. "
-            "Calibrate the model, or load a calibrated checkpoint, before export",
-            CalibrationWarning,
-            stacklevel=3,
-        )
+    return quantizers
 
 
 def check_range(qmin: int, qmax: int, where: str) -> None:
