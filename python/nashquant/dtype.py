@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["QuantDType", "QuantInfo", "qinfo", "qint4", "qint8", "qint16"]
+import torch
+
+__all__ = ["DType", "QuantDType", "QuantInfo", "qinfo", "qint4", "qint8", "qint16"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,6 +41,10 @@ class QuantDType:
 qint4 = QuantDType("qint4", 4)
 qint8 = QuantDType("qint8", 8)
 qint16 = QuantDType("qint16", 16)
+
+
+DType = QuantDType | torch.dtype
+"""What a tensor of a prepared model is: an integer type; torch.float16, cast; torch.float32, in high precision."""
 
 
 class QuantInfo(NamedTuple):

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+import torch
+
 from .arithmetic import NASH, Arithmetic
-from .dtype import QuantDType, qint8, qint16
+from .dtype import DType, QuantDType, qint8, qint16
 from .op_kind import OpKind
 
 __all__ = ["March", "MarchSpec", "OpRule", "get_march", "require_march", "set_march"]
@@ -68,7 +70,7 @@ class MarchSpec:
     """
 
     accumulator: str
-    activations: tuple[QuantDType, ...] = (qint8, qint16)
+    activations: tuple[DType, ...] = (qint8, qint16)
     weights: tuple[QuantDType, ...] = (qint8, qint16)
     high_precision_kinds: frozenset[OpKind] = frozenset({OpKind.GEMM, OpKind.MATMUL})
     sum_in: tuple[QuantDType, ...] = (qint8,)
@@ -82,7 +84,7 @@ class MarchSpec:
 
 
 _INT32 = MarchSpec(accumulator="int32")
-_FLOAT = MarchSpec(accumulator="float16 or float32")
+_FLOAT = MarchSpec(accumulator="float16 or float32", activations=(qint8, qint16, torch.float16))
 _SPECS: Mapping[March, MarchSpec] = MappingProxyType(
     {
         March.NASH_E: _INT32,

@@ -15,6 +15,7 @@ from .setter import (
     ModuleNameTemplate,
     QconfigSetter,
     SensitivityTemplate,
+    SetDynamicQuantTemplate,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "ModuleNameTemplate",
     "QconfigSetter",
     "SensitivityTemplate",
+    "SetDynamicQuantTemplate",
 ]

@@ -326,9 +326,11 @@ def test_an_order_that_means_nothing_is_explained() -> None:
 
 
 def test_what_a_template_cannot_take_is_named() -> None:
-    with pytest.raises(TypeError, match=r"ModuleNameTemplate\[''\] is torch\.float16, which nashquant does not offer"):
-        ModuleNameTemplate({"": torch.float16})
-    with pytest.raises(TypeError, match=r"takes qint8, qint16 or torch\.float32 \(not quantized\), not 'int8'"):
+    with pytest.raises(TypeError, match=r"weight is torch\.float16, but a weight is of integers on every march"):
+        ModuleNameTemplate({"head": {"weight": torch.float16}})
+    with pytest.raises(
+        TypeError, match=r"takes qint8, qint16, torch\.float16 or torch\.float32 \(not quantized\), not"
+    ):
         ModuleNameTemplate({"": "int8"})
     with pytest.raises(TypeError, match="takes a dict of module name to dtype, not a list"):
         ModuleNameTemplate([("", qint8)])  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 
 from nashquant import ops
-from nashquant.quantization.fake_quantize import FakeQuantize
+from nashquant.quantization.fake_quantize import FakeQuantize, Quantizer
 
 __all__ = ["Quantized", "QuantizedOutput", "is_in_region", "mark_region"]
 
@@ -45,8 +45,8 @@ class Quantized(nn.Module):
         writes_back: whether the float module worked in place, and the model goes on with its input.
     """
 
-    activation_post_process: FakeQuantize | None
-    input_fake_quant: FakeQuantize | None
+    activation_post_process: Quantizer | None
+    input_fake_quant: Quantizer | None
     also_float: bool = False
     writes_back: bool = False
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nashquant import ops
 from nashquant.nn import float_functional
-from nashquant.quantization.fake_quantize import FakeQuantize
+from nashquant.quantization.fake_quantize import Quantizer
 
 from ._quantized import Quantized, is_in_region, mark_region, own_business
 
@@ -91,7 +91,7 @@ class Resample(nn.Module):
     The quantizer belongs to the op that made the input; here it is only borrowed.
     """
 
-    def __init__(self, source: FakeQuantize) -> None:
+    def __init__(self, source: Quantizer) -> None:
         super().__init__()
         self._source = (source,)  # in a tuple: not a child, not in the state_dict twice
 

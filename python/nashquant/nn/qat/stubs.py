@@ -31,8 +31,9 @@ class QuantStub(Quantized, stubs.QuantStub):
             what = f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"a {type(x).__name__}"
             raise TypeError(f"QuantStub takes a float32, float64, bfloat16 or float16 tensor, not {what} (in {name!r})")
         with own_business():
-            if quantizer is not None and x.device != quantizer.scale.device:
-                raise ValueError(f"the model is on {quantizer.scale.device}, but x is on {x.device} (in {name!r})")
+            device = x.device if quantizer is None else quantizer.fake_quant_enabled.device
+            if x.device != device:
+                raise ValueError(f"the model is on {device}, but x is on {x.device} (in {name!r})")
             if not torch.compiler.is_compiling():
                 x = x.view_as(x)  # another handle: the caller's own tensor gets no mark
             return self.finish(x)  # type: ignore[no-any-return]

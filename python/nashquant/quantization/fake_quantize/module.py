@@ -23,6 +23,7 @@ from nashquant.quantization.observer import (
 )
 
 from .spec import FakeQuantizeSpec
+from .switch import GlobalFakeQuantSwitch
 from .warning import Notices, eval_ended_calibration, fixed_scale_kept, scale_never_set
 
 __all__ = ["FakeQuantize"]
@@ -56,6 +57,9 @@ class FakeQuantize(ExactBuffers):
         TypeError: `observer` is none of ours, an argument unknown to it, or an unknown dtype.
         ValueError: an argument out of its range.
     """
+
+    derived_keys: frozenset[str] = frozenset()
+    """Names in a state_dict that may be missing, because the others imply them."""
 
     fake_quant_enabled: Tensor
     observer_enabled: Tensor
@@ -129,23 +133,27 @@ class FakeQuantize(ExactBuffers):
             ValueError: `x` shows NaN or infinity to the observer, or has a wrong number of channels; a bad
                 scale.
         """
+        quantizes = self._quantizes and GlobalFakeQuantSwitch.enabled
         if self._observes:
             if self.training:
-                if self._quantizes and (y := self._in_one_call(x, clamp)) is not None:
+                if quantizes and (y := self._in_one_call(x, clamp)) is not None:
                     return y
                 if clamp is not None:
                     x, clamp = clamp.function(x), None
-                if self.activation_post_process.observe(x):
-                    self.refresh_scale()
+                self._observe(x)
             elif not self._quantizes and not is_compiling():
                 self._notices.say_once("eval", eval_ended_calibration(self.where))
-        if self._quantizes:
+        if quantizes:
             return self._quantize(x, clamp)
         return x if clamp is None else clamp.function(x)
 
     def requantize(self, x: Tensor) -> Tensor:
         """Fake-quantizes `x`, if it shall, and never observes it: for ops that keep their input's scale."""
-        return self._quantize(x) if self._quantizes else x
+        return self._quantize(x) if self._quantizes and GlobalFakeQuantSwitch.enabled else x
+
+    def _observe(self, x: Tensor) -> None:
+        if self.activation_post_process.observe(x):
+            self.refresh_scale()
 
     # Below, parts are taken from where nn.Module keeps them: each access as an attribute costs what the kernel does.
 
@@ -153,6 +161,8 @@ class FakeQuantize(ExactBuffers):
         """As observing and then quantizing; None, and nothing has changed, where it takes more calls."""
         observer = self._modules["activation_post_process"]
         if type(observer) is not MinMaxObserver or observer.is_sync_quantize or observer.averaging_constant == 0:
+            return None
+        if observer.pow_quantization:
             return None
         if (clamp is not None and observer.per_channel) or is_compiling():
             return None

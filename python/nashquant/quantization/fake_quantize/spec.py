@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from nashquant.dtype import QuantDType, qint8
+from nashquant.dtype import DType, qint8
 from nashquant.quantization.observer import ObserverBase
 
 if TYPE_CHECKING:
-    from .module import FakeQuantize
+    from .cast import Quantizer
 
 __all__ = ["FakeQuantizeSpec"]
 
@@ -34,17 +34,17 @@ class FakeQuantizeSpec:
 
     Attributes:
         fake_quantize: the class of the quantizer.
-        observer: the class of its observer.
+        observer: the class of its observer; None if it has none (FakeCast).
         arguments: all other arguments, sorted by name. `kwargs` is the same as a dict.
     """
 
-    fake_quantize: type[FakeQuantize]
-    observer: type[ObserverBase]
+    fake_quantize: type[Quantizer]
+    observer: type[ObserverBase] | None
     arguments: tuple[tuple[str, Any], ...] = field(default=())
 
     @classmethod
     def of(
-        cls, fake_quantize: type[FakeQuantize], observer: type[ObserverBase], arguments: Mapping[str, Any]
+        cls, fake_quantize: type[Quantizer], observer: type[ObserverBase] | None, arguments: Mapping[str, Any]
     ) -> FakeQuantizeSpec:
         """The spec with these arguments, which are tried at once: a mistake is an error where it was made."""
         frozen = tuple(sorted((name, _frozen(value)) for name, value in arguments.items()))
@@ -57,9 +57,9 @@ class FakeQuantizeSpec:
         return dict(self.arguments)
 
     @property
-    def dtype(self) -> QuantDType:
-        """The integer type of the grid."""
-        dtype: QuantDType = self.kwargs.get("dtype", qint8)
+    def dtype(self) -> DType:
+        """The integer type of the grid, or torch.float16."""
+        dtype: DType = self.kwargs.get("dtype", qint8)
         return dtype
 
     def replace(self, **changes: Any) -> FakeQuantizeSpec:
@@ -67,13 +67,15 @@ class FakeQuantizeSpec:
         observer = changes.pop("observer", self.observer)
         return type(self).of(self.fake_quantize, observer, {**self.kwargs, **changes})
 
-    def __call__(self, **changes: Any) -> FakeQuantize:
+    def __call__(self, **changes: Any) -> Quantizer:
         """A new quantizer, with some arguments changed: `spec(channel_len=4)`."""
-        return self.fake_quantize(**{"observer": self.observer, **self.kwargs, **changes})
+        observer = {} if self.observer is None else {"observer": self.observer}
+        return self.fake_quantize(**{**observer, **self.kwargs, **changes})
 
     def __repr__(self) -> str:
-        shown = "".join(f", {name}={value!r}" for name, value in self.arguments)
-        return f"{self.fake_quantize.__name__}.with_args(observer={self.observer.__name__}{shown})"
+        observer = [] if self.observer is None else [f"observer={self.observer.__name__}"]
+        shown = ", ".join(observer + [f"{name}={value!r}" for name, value in self.arguments])
+        return f"{self.fake_quantize.__name__}.with_args({shown})"
 
 
 @functools.lru_cache(maxsize=256)  # a model has a thousand ops, and they ask for a handful of specs

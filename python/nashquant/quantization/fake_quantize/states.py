@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from .cast import Quantizer
 from .module import FakeQuantize
 from .warning import CalibrationWarning, Notices, nothing_to_set, scales_never_set, still_training
 
@@ -81,11 +82,15 @@ def set_fake_quantize(model: nn.Module, state: FakeQuantState | str) -> None:
 
 def unset_scales(model: nn.Module) -> list[str]:
     """The names of the quantizers (weights, activations) whose scale was never observed, loaded or fixed."""
-    return [quantizer.name or path for path, quantizer in _quantizers(model) if not quantizer.has_scale]
+    return [
+        quantizer.name or path
+        for path, quantizer in _quantizers(model)
+        if isinstance(quantizer, FakeQuantize) and not quantizer.has_scale
+    ]
 
 
-def _quantizers(model: nn.Module) -> Iterator[tuple[str, FakeQuantize]]:
-    return ((path, module) for path, module in model.named_modules() if isinstance(module, FakeQuantize))
+def _quantizers(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:
+    return ((path, module) for path, module in model.named_modules() if isinstance(module, Quantizer))
 
 
 def _still_training(model: nn.Module) -> list[str]:

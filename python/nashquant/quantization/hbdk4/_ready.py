@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from nashquant.dtype import QuantDType, qint4, qint8, qint16
-from nashquant.quantization.fake_quantize import CalibrationWarning, FakeQuantize, unset_scales
+from nashquant.quantization.fake_quantize import (
+    CalibrationWarning,
+    DynamicFakeQuantize,
+    FakeCast,
+    FakeQuantize,
+    GlobalFakeQuantSwitch,
+    Quantizer,
+    unset_scales,
+)
 from nashquant.quantization.prepare import ModelCheckResult, check_result_of
 
 _CALL = "set_fake_quantize(model, FakeQuantState.VALIDATION)"
@@ -27,7 +35,9 @@ def check_ready(model: nn.Module) -> None:
         ValueError: as `check_prepared` says.
         RuntimeError: it trains, observes, or has quantizers switched off; the message names the missing call.
     """
-    _check_mode(model, check_prepared(model))
+    quantizers = check_prepared(model)
+    _check_mode(model, quantizers)
+    _check_switches()
     if unset := list(unset_scales(model)):
         warnings.warn(
             f"exporting {len(unset)} quantizers whose scale was never set, and is still 1: {_some(unset)}. "
@@ -37,23 +47,26 @@ def check_ready(model: nn.Module) -> None:
         )
 
 
-def check_prepared(model: nn.Module) -> dict[str, FakeQuantize]:
+def check_prepared(model: nn.Module) -> dict[str, Quantizer]:
     """The quantizers of a prepared `model`, by name.
 
     Raises:
         TypeError: `model` is not a module.
-        ValueError: it holds no FakeQuantize, or one with a range no integer type has; an op has no quantizer any more.
+        ValueError: it holds no FakeQuantize, one with a range no integer type has, or one whose scale is dynamic; an op
+            has no quantizer any more.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"export takes a prepared model (a torch.nn.Module), not {type(model).__name__}")
-    quantizers = {name: m for name, m in model.named_modules() if isinstance(m, FakeQuantize)}
+    quantizers = {name: m for name, m in model.named_modules() if isinstance(m, Quantizer)}
     if not quantizers:
         raise ValueError(
             f"{type(model).__name__} holds no FakeQuantize, so nothing in it is quantized: "
             "call nashquant.quantization.prepare(model, ...) and export what it returns"
         )
+    _check_constant(quantizers)
     for name, quantizer in quantizers.items():
-        check_range(quantizer.quant_min, quantizer.quant_max, name)
+        if isinstance(quantizer, FakeQuantize):
+            check_range(quantizer.quant_min, quantizer.quant_max, name)
     _check_planned(model)
     return quantizers
 
@@ -84,7 +97,7 @@ def _check_planned(model: nn.Module) -> None:
     for row in [] if report is None else report.layers:
         module = model.get_submodule(re.split(r"[(\[]", row.name)[0])
         quantizer = getattr(module, "activation_post_process", None)
-        given = quantizer.dtype if isinstance(quantizer, FakeQuantize) else None
+        given = quantizer.dtype if isinstance(quantizer, Quantizer) else None
         if isinstance(row.output_dtype, QuantDType) and given != row.output_dtype:
             raise ValueError(
                 f"{row.name!r} was prepared to give {row.output_dtype}, but "
@@ -100,7 +113,21 @@ def _report(model: nn.Module) -> ModelCheckResult | None:
         return None
 
 
-def _check_mode(model: nn.Module, quantizers: Mapping[str, FakeQuantize]) -> None:
+def _check_constant(quantizers: Mapping[str, Quantizer]) -> None:
+    if dynamic := [name for name, m in quantizers.items() if isinstance(m, DynamicFakeQuantize)]:
+        raise ValueError(
+            f"a scale that is taken from each tensor cannot be exported, since those of QuantizeLinear are constant: "
+            f"{_some(dynamic)}. Give these ops FakeQuantize instead of DynamicFakeQuantize"
+        )
+
+
+def _check_switches() -> None:
+    if not (GlobalFakeQuantSwitch.enabled and FakeCast.enabled):
+        which = "FakeCast" if GlobalFakeQuantSwitch.enabled else "GlobalFakeQuantSwitch"
+        raise RuntimeError(f"export needs all quantizers, but {which} has switched them off: call {which}.enable()")
+
+
+def _check_mode(model: nn.Module, quantizers: Mapping[str, Quantizer]) -> None:
     inside = {id(part) for quantizer in quantizers.values() for part in quantizer.modules()}
     others = [(name, module) for name, module in model.named_modules() if id(module) not in inside]
     training = [name or "the model itself" for name, module in others if module.training]
@@ -108,7 +135,8 @@ def _check_mode(model: nn.Module, quantizers: Mapping[str, FakeQuantize]) -> Non
         raise RuntimeError(
             f"export needs eval mode, but in training mode is {_some(training)}: call model.eval(), then {_CALL}"
         )
-    if observing := [name for name, m in quantizers.items() if bool(m.observer_enabled)]:
+    observed = {name: m for name, m in quantizers.items() if isinstance(m, FakeQuantize)}
+    if observing := [name for name, m in observed.items() if bool(m.observer_enabled)]:
         raise RuntimeError(f"export needs fixed scales, but observing is {_some(observing)}: call {_CALL}")
     if off := [name for name, m in quantizers.items() if not bool(m.fake_quant_enabled)]:
         raise RuntimeError(f"export needs all quantizers, but switched off is {_some(off)}: call {_CALL}")

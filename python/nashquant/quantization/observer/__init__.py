@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .accumulating import AccumulatingObserver
 from .arguments import accepted_arguments
 from .base import ObserverBase
+from .clip import ClipObserver, ClipStdObserver
 from .exact_buffers import ExactBuffers
 from .fixed_scale import FixedScaleObserver, check_scale, check_zero_point
 from .histogram import HistogramObserver
@@ -12,10 +14,14 @@ from .min_max import MinMaxObserver
 from .mix import MixObserver
 from .mse import MSEObserver
 from .percentile import PercentileObserver
-from .scale import range_from_scale, scale_from_range
+from .scale import EPSILON, power_of_two, range_from_scale, scale_from_range
 from .synchronize import join_ranges, synchronize_observers
 
 __all__ = [
+    "EPSILON",
+    "AccumulatingObserver",
+    "ClipObserver",
+    "ClipStdObserver",
     "ExactBuffers",
     "FixedScaleObserver",
     "HistogramObserver",
@@ -29,6 +35,7 @@ __all__ = [
     "check_scale",
     "check_zero_point",
     "join_ranges",
+    "power_of_two",
     "range_from_scale",
     "scale_from_range",
     "synchronize_observers",

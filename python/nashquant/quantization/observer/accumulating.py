@@ -74,7 +74,7 @@ class AccumulatingObserver(ObserverBase):
 
     def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The histogram's choice, or the moving average towards it from a loaded range."""
-        return super().follow(low, high) if self._starts_from_range else (low, high)
+        return super().follow(low, high) if self._starts_from_range else self.widened(low, high)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

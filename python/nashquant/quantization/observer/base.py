@@ -16,7 +16,7 @@ from nashquant.dtype import QuantDType, qint8
 
 from .arguments import check_grid, check_qscheme, check_unit_interval, reject_unknown
 from .exact_buffers import ExactBuffers
-from .scale import scale_from_range
+from .scale import power_of_two, range_from_scale, scale_from_range
 from .synchronize import join_ranges
 
 __all__ = ["ObserverBase"]
@@ -41,6 +41,8 @@ class ObserverBase(ExactBuffers, ABC):
         is_sync_quantize: look at what all processes of `torch.distributed` see, as one process would that is
             shown all of it at once. All must then observe equally often; a share may be empty.
         factory_kwargs: `{"device": ...}` for the buffers.
+        pow_quantization: round the scale up to a power of two, 2**k. `min_val` and `max_val` are then the whole range
+            that scale covers.
         channel_len: how many channels there are, if `qscheme` is per channel. `FakeQuantize` gives it.
 
     Raises:
@@ -51,6 +53,7 @@ class ObserverBase(ExactBuffers, ABC):
 
     min_val: Tensor
     max_val: Tensor
+    _average: Tensor
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Rejects unknown arguments, for every subclass at once."""
@@ -67,6 +70,7 @@ class ObserverBase(ExactBuffers, ABC):
         quant_max: int | None = None,
         is_sync_quantize: bool = False,
         factory_kwargs: Mapping[str, Any] | None = None,
+        pow_quantization: bool = False,
         *,
         channel_len: int = 1,
     ) -> None:
@@ -85,6 +89,9 @@ class ObserverBase(ExactBuffers, ABC):
         self.register_buffer("min_val", torch.full(shape, torch.inf, dtype=torch.float32, device=device))
         self.register_buffer("max_val", torch.full(shape, -torch.inf, dtype=torch.float32, device=device))
         self._has_range = False
+        self.pow_quantization = pow_quantization
+        if pow_quantization:  # the average itself, because the range is rounded up from it
+            self.register_buffer("_average", torch.stack([self.min_val, self.max_val]), persistent=False)
 
     @abstractmethod
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +144,8 @@ class ObserverBase(ExactBuffers, ABC):
     def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Where the range goes from here, when a batch asks for `low ... high`."""
         c = self.averaging_constant
+        if self.pow_quantization:
+            return self._follow_in_powers(c, torch.stack([low, high]))
         if c == 1:  # m + 1 * (low - m) is not low in floating point
             return low, high
         new_min = self.min_val + c * (low - self.min_val)
@@ -145,6 +154,22 @@ class ObserverBase(ExactBuffers, ABC):
             started = self.min_val <= self.max_val
             return torch.where(started, new_min, low), torch.where(started, new_max, high)
         return (new_min, new_max) if self.has_range else (low, high)
+
+    def _follow_in_powers(self, c: float, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        range_kept = torch.stack([self.min_val, self.max_val])
+        stale = ~(torch.stack(self.widened(*self._average)) == range_kept).all()  # something else was loaded or set
+        average = torch.where(stale, range_kept, self._average)
+        started = average[0] <= average[1]
+        moved = chosen if c == 1 else torch.where(started, average + c * (chosen - average), chosen)
+        self._average.copy_(moved)
+        return self.widened(*moved)
+
+    def widened(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """The range as it is; with `pow_quantization`, the whole range whose scale is the next power of two."""
+        if not self.pow_quantization:
+            return low, high
+        scale = scale_from_range(low, high, self.quant_min, self.quant_max)
+        return range_from_scale(power_of_two(scale), self.quant_min, self.quant_max)
 
     def set_range(self, low: Tensor, high: Tensor) -> None:
         """Makes `low ... high` the range, in place."""
@@ -209,12 +234,13 @@ class ObserverBase(ExactBuffers, ABC):
         return f"averaging_constant={self.averaging_constant:g}, {self.range_repr()}"
 
     def range_repr(self) -> str:
-        """`min_val` and `max_val`, the outermost ones per channel."""
+        """`min_val` and `max_val`, the outermost ones per channel; and whether the scale is a power of two."""
+        power = "pow_quantization=True, " if self.pow_quantization else ""
         if not self.has_range:
-            return "nothing observed"
+            return f"{power}nothing observed"
         if self.min_val.is_meta:
-            return "on meta"
+            return f"{power}on meta"
         low, high = float(self.min_val.min()), float(self.max_val.max())
-        return f"min_val={low:.7g}, max_val={high:.7g}" + (
+        return f"{power}min_val={low:.7g}, max_val={high:.7g}" + (
             f" over {self.channel_len} channels" if self.per_channel else ""
         )

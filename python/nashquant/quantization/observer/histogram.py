@@ -99,7 +99,7 @@ class HistogramObserver(AccumulatingObserver):
             observer = quantizer.activation_post_process
             assert isinstance(observer, HistogramObserver)
             observer.method, observer.method_kwargs = method, dict(method_kwargs)
-            observer.set_range(*observer.range_of_seen())
+            observer.set_range(*observer.widened(*observer.range_of_seen()))
             quantizer.refresh_scale()
         return list(chosen)
 

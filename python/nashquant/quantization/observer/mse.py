@@ -11,7 +11,7 @@ from nashquant import ops
 
 from .base import ObserverBase
 from .magnitude_histogram import rows_of
-from .scale import clamp_range, greatest_magnitude, range_from_scale, scale_from_range
+from .scale import clamp_range, greatest_magnitude, scale_from_range
 from .synchronize import are_several, join_sums
 
 __all__ = ["MSEObserver"]
@@ -35,9 +35,8 @@ class MSEObserver(ObserverBase):
     Args:
         stride: look at every `stride`-th candidate, and always at the last; larger is faster and coarser.
         memory_estimate_ratio: accepted, without effect: the search needs no memory worth estimating.
-        pow_quantization: round the scale up to a power of two, 2**k. `min_val` and `max_val` are then the
-            whole range that scale covers.
-        **common: the arguments of `ObserverBase`.
+        pow_quantization: as for all observers; here the third argument, where the vendor has it.
+        **common: the other arguments of `ObserverBase`.
 
     Raises:
         ValueError: an argument out of its range.
@@ -50,16 +49,11 @@ class MSEObserver(ObserverBase):
         pow_quantization: bool = False,
         **common: Any,
     ) -> None:
-        super().__init__(**common)
+        super().__init__(pow_quantization=pow_quantization, **common)
         if isinstance(stride, bool) or not isinstance(stride, int) or not 1 <= stride <= 100:
             raise ValueError(f"stride is {stride!r}, expected an integer from 1 to 100")
         self.stride = stride
         self.memory_estimate_ratio = memory_estimate_ratio
-        self.pow_quantization = pow_quantization
-        if pow_quantization:  # the average itself, because the range is rounded up from it
-            self.register_buffer("_average", torch.stack([self.min_val, self.max_val]), persistent=False)
-
-    _average: Tensor
 
     def choose_range(self, x: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """The range of `x`, clamped to the winning threshold."""
@@ -88,27 +82,7 @@ class MSEObserver(ObserverBase):
         last_least = len(shares) - 1 - summed.flip(0).argmin(0, keepdim=True)
         return torch.where((max_abs * 100).isfinite(), thresholds.gather(0, last_least)[0], max_abs)
 
-    def follow(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """The moving average; with `pow_quantization`, widened until its scale is a power of two."""
-        if not self.pow_quantization:
-            return super().follow(low, high)
-        range_kept = torch.stack([self.min_val, self.max_val])
-        stale = ~(torch.stack(self._widen(*self._average)) == range_kept).all()  # something else was loaded or set
-        average = torch.where(stale, range_kept, self._average)
-        c, started = self.averaging_constant, average[0] <= average[1]
-        chosen = torch.stack([low, high])
-        moved = chosen if c == 1 else torch.where(started, average + c * (chosen - average), chosen)
-        self._average.copy_(moved)
-        return self._widen(*moved)
-
-    def _widen(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        scale = scale_from_range(low, high, self.quant_min, self.quant_max)
-        mantissa, exponent = torch.frexp(scale)  # scale = mantissa * 2**exponent, 0.5 <= mantissa < 1
-        exponent = torch.where(mantissa == 0.5, exponent - 1, exponent)
-        return range_from_scale(torch.ldexp(torch.ones_like(scale), exponent), self.quant_min, self.quant_max)
-
     def extra_repr(self) -> str:
         """The averaging constant, the stride and the range."""
-        power = ", pow_quantization=True" if self.pow_quantization else ""
-        parameters = f"averaging_constant={self.averaging_constant:g}, stride={self.stride}{power}"
+        parameters = f"averaging_constant={self.averaging_constant:g}, stride={self.stride}"
         return f"{parameters}, {self.range_repr()}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["EPSILON", "clamp_range", "greatest_magnitude", "range_from_scale", "scale_from_range"]
+__all__ = ["EPSILON", "clamp_range", "greatest_magnitude", "power_of_two", "range_from_scale", "scale_from_range"]
 
 EPSILON = 2.0**-23
 """The least scale a range gives: f32 epsilon, as in torch.ao."""
@@ -32,6 +32,16 @@ def range_from_scale(scale: Tensor, qmin: int, qmax: int) -> tuple[Tensor, Tenso
 def greatest_magnitude(low: Tensor, high: Tensor) -> Tensor:
     """`max(|low|, |high|)`, `[channels]`."""
     return torch.maximum(low.abs(), high.abs()).reshape(-1)
+
+
+def power_of_two(scale: Tensor) -> Tensor:
+    """The least power of two that is not below `scale`, exactly.
+
+    >>> power_of_two(torch.tensor([0.25, 0.26, 3.0]))
+    tensor([0.2500, 0.5000, 4.0000])
+    """
+    mantissa, exponent = torch.frexp(scale)  # scale = mantissa * 2**exponent, 0.5 <= mantissa < 1
+    return torch.ldexp(torch.ones_like(scale), torch.where(mantissa == 0.5, exponent - 1, exponent))
 
 
 def clamp_range(min_val: Tensor, max_val: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:

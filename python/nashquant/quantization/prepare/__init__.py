@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from nashquant.march import require_march
 from nashquant.nn.qat import Quantized
 from nashquant.qat_mode import get_qat_mode
-from nashquant.quantization.fake_quantize import FakeQuantize, Notices
+from nashquant.quantization.fake_quantize import Notices, Quantizer
 
 from .assign import assign_qconfigs
 from .capture import CheckpointedCallError, Recording, capture
@@ -207,7 +207,7 @@ def _share_notices(prepared: nn.Module) -> None:
     """What quantizers have to say is said once for the model, not once for each."""
     notices = Notices()
     for module in prepared.modules():
-        if isinstance(module, FakeQuantize):
+        if isinstance(module, Quantizer):
             module.share_notices(notices)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nashquant.dtype import QuantDType
+from nashquant.dtype import QuantDType, qint16
 from nashquant.march import March
 from nashquant.op_kind import OpKind
 from nashquant.qat_mode import QATMode
@@ -168,6 +168,8 @@ def _with_fixed_scale(op: Op, qconfig: QConfig, model: nn.Module) -> QConfig:
     scale = getattr(model.get_submodule(op.first.path), "scale", None) if op.kind is OpKind.QUANT else None
     if scale is None or qconfig.output is None:
         return qconfig
+    if not isinstance(qconfig.output.dtype, QuantDType):
+        raise ValueError(f"QuantStub(scale={scale}) has a grid, but {qconfig.output.dtype} was asked (for {op.name!r})")
     return qconfig.replace(output=activation_spec(FixedScaleObserver, qconfig.output.dtype, scale=scale))
 
 
@@ -181,7 +183,9 @@ def _remarks(plan: Plan, op: Op) -> list[str]:
         remarks.append(f"{what} {output.kwargs['scale']}")
     inputs = plan.input_dtypes(op)
     if op.kind not in (OpKind.QUANT, OpKind.DEQUANT):
-        if any(dtype is torch.float32 for dtype in inputs):
+        integer = op.kind in (OpKind.GEMM, OpKind.MATMUL) or (output is not None and output.dtype is not torch.float16)
+        floats = {torch.float32, torch.float16} if integer else {torch.float32}
+        if any(dtype in floats for dtype in inputs):
             remarks.append(f"input dtype {show_dtypes(inputs)}: a float tensor enters a quantized op")
         elif output is not None and op.kind not in _CHANGE_DTYPE and any(dtype != output.dtype for dtype in inputs):
             remarks.append(f"input dtype {show_dtypes(inputs)} is not same with out dtype {output.dtype}")
@@ -189,6 +193,6 @@ def _remarks(plan: Plan, op: Op) -> list[str]:
         remarks.append("float output: of the ops on the chip only a conv, linear or matmul can give one")
     if op.kind is OpKind.GEMM and qconfig.weight is None:
         remarks.append("no weight qconfig: the weight stays float, which the chip can't compute")
-    elif op.kind is OpKind.GEMM and qconfig.weight is not None and qconfig.weight.dtype.bits > 8:
-        remarks.append(f"{qconfig.weight.dtype} weight!!!")
+    elif op.kind is OpKind.GEMM and qconfig.weight is not None and qconfig.weight.dtype is qint16:
+        remarks.append("qint16 weight!!!")
     return remarks

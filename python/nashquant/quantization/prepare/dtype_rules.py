@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from nashquant.dtype import QuantDType
+from nashquant.dtype import DType, QuantDType
 from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantizeSpec
 
@@ -76,7 +76,8 @@ def _give_what_readers_ask(plan: Plan, op: Op, readers: Sequence[_Reader]) -> No
     spec = asked.pop() if len(asked) == 1 else None
     if spec is None or (spec.dtype == output.dtype and "scale" not in spec.kwargs):
         return
-    wanted = spec if "scale" in spec.kwargs else output.replace(dtype=spec.dtype)
+    keeps_observer = output.observer is not None and isinstance(spec.dtype, QuantDType) and "scale" not in spec.kwargs
+    wanted = output.replace(dtype=spec.dtype) if keeps_observer else spec
     plan.qconfigs[op.name] = plan.qconfigs[op.name].replace(output=wanted)
     names = list(dict.fromkeys(repr(reader.name) for reader, *_ in readers))
     why = f"only {', '.join(names)} read{'s' * (len(names) == 1)} it, and ask{'s' * (len(names) == 1)} for this"
@@ -97,7 +98,7 @@ def _hold_parts(plan: Plan, op: Op) -> Iterator[str]:
         yield from _hold(plan, op, "weight", tuple(d for d in spec.weights if d in rule.weights))
 
 
-def _hold(plan: Plan, op: Op, part: str, allowed: Sequence[QuantDType]) -> Iterator[str]:
+def _hold(plan: Plan, op: Op, part: str, allowed: Sequence[DType]) -> Iterator[str]:
     quantizer: FakeQuantizeSpec | None = getattr(plan.qconfigs[op.name], part)
     if quantizer is None or quantizer.dtype in allowed:
         return
@@ -105,7 +106,9 @@ def _hold(plan: Plan, op: Op, part: str, allowed: Sequence[QuantDType]) -> Itera
         f"{plan.graph.march.value} has no {quantizer.dtype} {part} for {op.type_name}, it has "
         f"{', '.join(map(str, allowed))}"
     )
-    narrower = [dtype for dtype in allowed if dtype.bits < quantizer.dtype.bits]
+    asked = quantizer.dtype
+    integers = [dtype for dtype in allowed if isinstance(dtype, QuantDType)]
+    narrower = [dtype for dtype in integers if isinstance(asked, QuantDType) and dtype.bits < asked.bits]
     if not narrower or part in plan.requests[op.name].frozen:
         yield f"{what} (for {op.name!r})"
     else:
@@ -116,7 +119,7 @@ def _hold_output(plan: Plan, op: Op) -> Iterator[str]:
     """The output's dtype against what the chip computes from these inputs."""
     march, output = plan.graph.march, plan.qconfigs[op.name].output
     dtypes = [dtype for dtype in plan.input_dtypes(op) if isinstance(dtype, QuantDType)]
-    if not dtypes or output is None or op.kind is OpKind.QUANT:
+    if not dtypes or output is None or op.kind is OpKind.QUANT or not isinstance(output.dtype, QuantDType):
         return
     narrowest = min(dtypes, key=lambda dtype: dtype.bits)
     possible = march.spec.rule(op.kind).outputs.get(narrowest, ())
@@ -136,7 +139,8 @@ def _fall_back(plan: Plan, op: Op, part: str, dtype: QuantDType, why: str) -> No
         plan.changes = [change for change in plan.changes if (change.name, change.part) != (op.name, part)]
         return
     given = quantizer.replace(dtype=dtype)
-    if isinstance(scale := quantizer.kwargs.get("scale"), float):  # a threshold: the range stays
+    scale = quantizer.kwargs.get("scale")
+    if isinstance(scale, float) and isinstance(quantizer.dtype, QuantDType):  # a threshold: the range stays
         given = given.replace(scale=scale * quantizer.dtype.qmin / dtype.qmin)
     plan.qconfigs[op.name] = qconfig.replace(**{part: given})
     plan.note(Change(op.name, part, str(quantizer.dtype), str(dtype), why, fallback=True))

@@ -27,7 +27,13 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
         if isinstance(state_dict.get(key), Tensor) and _shape(state_dict[key]) != _shape(own[key])
     ]
     if strict:
-        problems += [f"{key!r} is missing" for key in own if key not in state_dict]
+        derived = {
+            f"{path}.{name}".removeprefix(".")
+            for path, module in model.named_modules()
+            if isinstance(module, FakeQuantize)
+            for name in module.derived_keys
+        }
+        problems += [f"{key!r} is missing" for key in own if key not in state_dict and key not in derived]
         for key in state_dict:
             if key not in own:
                 near = difflib.get_close_matches(key, own, n=1)

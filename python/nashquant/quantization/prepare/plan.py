@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from nashquant.dtype import QuantDType
+from nashquant.dtype import DType, QuantDType
 from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantizeSpec
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
@@ -16,9 +16,7 @@ from nashquant.quantization.qconfig import QConfig, activation_spec
 from .graph import Graph, Node, Op, Operand, Origin, Value
 from .setter import Request
 
-__all__ = ["Change", "DType", "Plan", "is_activation", "show_dtypes"]
-
-DType = QuantDType | torch.dtype  # torch.float32: not quantized, high precision
+__all__ = ["Change", "Plan", "is_activation", "show_dtypes"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +112,9 @@ class Plan:
             same = source is not None and self.qconfigs[source.name].output == asked
             fits = asked is None or same or (asked.dtype == arriving and asked.observer is not FixedScaleObserver)
             return None if fits else asked
+        if arriving is torch.float16 and (asked or qconfig.input) is not None:
+            door = asked or qconfig.input
+            return None if door is None or door.dtype is arriving else door
         if qconfig.input is not None:
             return qconfig.input
         if not value.finite or value.origin is Origin.FLOAT:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nashquant.dtype import QuantDType
 from nashquant.nn import qat
 from nashquant.op_kind import OpKind
-from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
+from nashquant.quantization.fake_quantize import FakeQuantizeSpec, Quantizer
 from nashquant.quantization.qconfig import QConfig
 
 from .graph import Node, Op, Origin
@@ -157,7 +156,7 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
         if id(operand.value) in inner:
             continue
         where, device = f"{call.path}.{operand.position}", operand.value.device
-        quantizer: FakeQuantize | None = None
+        quantizer: Quantizer | None = None
         if is_activation(call, operand.position):
             quantizer = _build(plan.door(op, call, operand), where, module, device)
         elif (
@@ -171,7 +170,7 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
     if not built:
         return
     if isinstance(module, qat.FloatFunctional):
-        arriving = {o.position for o in call.operands if isinstance(plan.dtype(o.value), QuantDType)}
+        arriving = {o.position for o in call.operands if plan.dtype(o.value) is not torch.float32}
         module.requantized |= arriving & built.keys()
         module.register_module("operand_fake_quant", nn.ModuleDict({**(module.operand_fake_quant or {}), **built}))
     elif module.input_fake_quant is None:
@@ -180,7 +179,7 @@ def _quantize_operands(model: nn.Module, plan: Plan, op: Op, call: Node) -> None
 
 def _build(
     spec: FakeQuantizeSpec | None, name: str, holder: nn.Module, device: torch.device | None, **channels: int
-) -> FakeQuantize | None:
+) -> Quantizer | None:
     if spec is None:
         return None
     fake_quant = spec(**channels)
@@ -195,7 +194,7 @@ def _build_shaped(
     shape: tuple[int, ...],
     axis: int,
     device: torch.device,
-) -> FakeQuantize | None:
+) -> Quantizer | None:
     if spec is None:
         return None
     per_channel = spec.kwargs.get("qscheme") is torch.per_channel_symmetric
@@ -216,7 +215,7 @@ def _borrow_grid(model: nn.Module, plan: Plan, op: Op) -> None:
         quantizer = model.get_submodule(source.last.path).activation_post_process
     module = _twin(model, node)
     module.register_module("activation_post_process", None)
-    if isinstance(quantizer, FakeQuantize):
+    if isinstance(quantizer, Quantizer):
         assert node.owner is not None
         owner = model.get_submodule(node.owner)
         owner.add_module(node.path.rpartition(".")[2], qat.Resample(quantizer).train(owner.training))

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nashquant.dtype import QuantDType
+from nashquant.dtype import DType, QuantDType
 from nashquant.op_kind import OpKind
 from nashquant.qat_mode import QATMode
+from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
 
 from . import report_text
 from .fuse import fusable_but_shared
 from .fx_graph import GraphRow, graph_rows
 from .graph import Node, Op
-from .plan import Change, DType, Plan
+from .plan import Change, Plan
 from .registry import module_entry
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ class LayerRow:
         name: as in the table: "conv1", "dequant(1)" for a second call, "add2[add]" for a FloatFunctional.
         module_type: "Conv2d", "ConvAddReLU2d", ...
         observer: "MSEObserver(averaging_constant=0.01)"; None where nothing is quantized.
-        precision: in which it computes: "int8", "int16", "high precision" (a GEMM's accumulator), "float"; "" for a
-            DeQuantStub, which computes nothing.
+        precision: in which it computes: "int8", "int16", "float16", "high precision" (a GEMM's accumulator), "float";
+            "" for a DeQuantStub, which computes nothing.
     """
 
     name: str
@@ -203,6 +204,8 @@ def _precision(plan: Plan, op: Op) -> str:
         return ""
     if isinstance(dtype, QuantDType):
         return f"int{dtype.bits}"
+    if dtype is torch.float16:
+        return "float16"
     in_accumulator = plan.is_quantized(op) and op.kind in plan.graph.march.spec.high_precision_kinds
     return "high precision" if in_accumulator else "float"
 
@@ -238,13 +241,16 @@ def _statistics(rows: Iterable[tuple[str, Sequence[DType]]]) -> dict[str, Counte
     return table
 
 
-def _observer(spec: Any) -> str:
+def _observer(spec: FakeQuantizeSpec) -> str:
+    if spec.observer is None:
+        return spec.fake_quantize.__name__
     shown = ", ".join(
         f"{name}={value}"
         for name, value in {"averaging_constant": 0.01, **spec.kwargs}.items()
         if name not in ("dtype", "qscheme", "ch_axis") and not (name == "averaging_constant" and "scale" in spec.kwargs)
     )
-    return f"{spec.observer.__name__}({shown})"
+    observer = f"{spec.observer.__name__}({shown})"
+    return observer if spec.fake_quantize is FakeQuantize else f"{spec.fake_quantize.__name__}({observer})"
 
 
 def _plain(value: Any) -> Any:

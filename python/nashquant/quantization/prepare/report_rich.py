@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .plan import DType
+from nashquant.dtype import DType
+
 from .report_text import short, shortened, title
 
 if TYPE_CHECKING:

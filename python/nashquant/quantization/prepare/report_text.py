@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nashquant.dtype import QuantDType, qint4, qint8, qint16
+from nashquant.dtype import DType, QuantDType, qint4, qint8, qint16
 
-from .plan import DType, show_dtypes
+from .plan import show_dtypes
 
 if TYPE_CHECKING:
     from .report import ModelCheckResult, WeightRow
@@ -105,7 +105,7 @@ def _mixed(result: ModelCheckResult, weight: WeightRow) -> Iterable[str]:
 
 def _statistics_table(statistics: dict[str, Counter[DType]]) -> str:
     known: list[DType] = [torch.float32, qint8, qint16]
-    known += [dtype for dtype in (qint4,) if any(counts[dtype] for counts in statistics.values())]
+    known += [dtype for dtype in (qint4, torch.float16) if any(counts[dtype] for counts in statistics.values())]
     rows = [(name, *(counts[dtype] for dtype in known)) for name, counts in statistics.items()]
     total = ("total", *(sum(counts[dtype] for counts in statistics.values()) for dtype in known))
     return _table(["module type", *map(str, known)], [*rows, total])

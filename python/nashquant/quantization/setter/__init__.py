@@ -3,7 +3,13 @@
 from nashquant.quantization.prepare.setter import QconfigSetterBase
 
 from .dtype_table import DtypeTable, DtypeTemplate
-from .dtype_templates import ConvDtypeTemplate, MatmulDtypeTemplate, ModuleNameTemplate, SensitivityTemplate
+from .dtype_templates import (
+    ConvDtypeTemplate,
+    MatmulDtypeTemplate,
+    ModuleNameTemplate,
+    SensitivityTemplate,
+    SetDynamicQuantTemplate,
+)
 from .module_name import ModuleNameQconfigSetter
 from .qconfig_setter import QconfigSetter
 from .sensitivity import SensitivityQconfigSetter
@@ -24,6 +30,7 @@ __all__ = [
     "SensitivityQconfigSetter",
     "SensitivityTable",
     "SensitivityTemplate",
+    "SetDynamicQuantTemplate",
     "Template",
     "TemplateQconfigSetter",
     "sensitivity_rows",

@@ -9,16 +9,14 @@ from typing import Any
 
 import torch
 
-from nashquant.dtype import QuantDType, qint4, qint8, qint16
+from nashquant.dtype import DType, QuantDType, qint4, qint8, qint16
 from nashquant.quantization.prepare.graph import Graph, Op
-from nashquant.quantization.prepare.plan import DType
 
-__all__ = ["Ask", "DtypeTable", "DtypeTemplate", "parsed_dtype", "parsed_inputs", "parsed_threshold"]
+__all__ = ["Ask", "DtypeTable", "DtypeTemplate", "parsed_dtype", "parsed_inputs", "parsed_threshold", "parsed_weight"]
 
 _BY_NAME: Mapping[str, DType] = {
     **{str(dtype): dtype for dtype in (qint4, qint8, qint16)},
-    "torch.float32": torch.float32,
-    "float32": torch.float32,
+    **{name: dtype for dtype in (torch.float32, torch.float16) for name in (str(dtype), str(dtype)[6:])},
 }
 
 
@@ -28,6 +26,7 @@ class Ask:
 
     Attributes:
         frozen: parts ("input", "weight", "output") that later templates leave alone.
+        dynamic: whether the output's scale is taken from each tensor.
         threshold: the greatest value of the output, instead of what is observed.
         input_thresholds: the same for operands, in their order.
     """
@@ -35,6 +34,7 @@ class Ask:
     output: DType | None = None
     weight: DType | None = None
     inputs: tuple[DType | None, ...] = ()
+    dynamic: bool = False
     threshold: float | None = None
     input_thresholds: tuple[float | None, ...] = ()
     frozen: set[str] = field(default_factory=set)
@@ -79,17 +79,24 @@ def parsed_dtype(value: Any, what: str) -> DType:
     """A dtype from itself or its name.
 
     Raises:
-        TypeError: it is none that a template takes; float16 is known, but not offered yet.
+        TypeError: it is none that a template takes.
     """
     dtype = _BY_NAME.get(value) if isinstance(value, str) else value
-    if isinstance(dtype, QuantDType) or dtype is torch.float32:
+    if isinstance(dtype, QuantDType) or dtype in (torch.float32, torch.float16):
         return dtype
-    if value is torch.float16 or value in ("torch.float16", "float16"):
-        raise TypeError(
-            f"{what} is torch.float16, which nashquant does not offer yet: take qint16, or torch.float32 to leave it "
-            "unquantized"
-        )
-    raise TypeError(f"{what} takes qint8, qint16 or torch.float32 (not quantized), not {value!r}")
+    raise TypeError(f"{what} takes qint8, qint16, torch.float16 or torch.float32 (not quantized), not {value!r}")
+
+
+def parsed_weight(value: Any, what: str) -> DType:
+    """The dtype of a weight, from itself or its name.
+
+    Raises:
+        TypeError: it is none that a template takes; torch.float16 is for activations.
+    """
+    dtype = parsed_dtype(value, what)
+    if dtype is torch.float16:
+        raise TypeError(f"{what} is torch.float16, but a weight is of integers on every march: take qint8 or qint16")
+    return dtype
 
 
 def parsed_inputs(value: Any, what: str) -> tuple[DType | None, ...]:

@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nashquant.dtype import QuantDType, qint8, qint16
+from nashquant.dtype import DType, QuantDType, qint8, qint16
 from nashquant.op_kind import OpKind
 from nashquant.quantization.prepare.graph import Op
-from nashquant.quantization.prepare.plan import DType
 
-from .dtype_table import DtypeTable, DtypeTemplate, lies_below, parsed_dtype, parsed_inputs, parsed_threshold
+from .dtype_table import (
+    DtypeTable,
+    DtypeTemplate,
+    lies_below,
+    parsed_dtype,
+    parsed_inputs,
+    parsed_threshold,
+    parsed_weight,
+)
 from .near import near
 from .sensitivity_table import SensitivityTable, first, sensitivity_rows
 
-__all__ = ["ConvDtypeTemplate", "MatmulDtypeTemplate", "ModuleNameTemplate", "SensitivityTemplate"]
+__all__ = [
+    "ConvDtypeTemplate",
+    "MatmulDtypeTemplate",
+    "ModuleNameTemplate",
+    "SensitivityTemplate",
+    "SetDynamicQuantTemplate",
+]
 
 _Said = dict[str, Any]
 
@@ -31,8 +44,8 @@ class ModuleNameTemplate(DtypeTemplate):
     - `{"dtype": ..., "threshold": ...}`: either of the two above, and the greatest value instead of the observed one:
       of the output, or `{"input": ..., "output": ...}`. `scale = threshold / -qmin`.
 
-    A dtype is `qint8`, `qint16`, or `torch.float32` for "not quantized"; names ("qint8") will do, so that the table in
-    qconfig_dtypes.pt can be given back.
+    A dtype is `qint8`, `qint16`, `torch.float16` (on the marches that have it), or `torch.float32` for "not quantized";
+    names ("qint8") will do, so that the table in qconfig_dtypes.pt can be given back.
 
     >>> ModuleNameTemplate({"": qint8, "head": {"dtype": qint16, "threshold": 4.0}})
     ModuleNameTemplate({'': qint8, 'head': {'dtype': qint16, 'threshold': 4.0}}, freeze=False)
@@ -129,7 +142,8 @@ def _dtypes_of(dtypes: Any, what: str) -> dict[str, _Said]:
         said["input"] = {"inputs": parsed_inputs(dtypes["input"], f"{what}: input")}
     for part in ("weight", "output"):
         if dtypes.get(part) is not None:
-            said[part] = {part: parsed_dtype(dtypes[part], f"{what}: {part}")}
+            parsed = parsed_weight if part == "weight" else parsed_dtype
+            said[part] = {part: parsed(dtypes[part], f"{what}: {part}")}
     return said
 
 
@@ -146,7 +160,7 @@ class ConvDtypeTemplate(DtypeTemplate):
         self, input_dtype: QuantDType, weight_dtype: QuantDType, prefix: str | Sequence[str] | None = None
     ) -> None:
         self.inputs = parsed_inputs(input_dtype, "ConvDtypeTemplate's input_dtype")
-        self.weight = parsed_dtype(weight_dtype, "ConvDtypeTemplate's weight_dtype")
+        self.weight = parsed_weight(weight_dtype, "ConvDtypeTemplate's weight_dtype")
         self.prefix = prefix
 
     def write(self, table: DtypeTable) -> None:
@@ -185,6 +199,27 @@ class MatmulDtypeTemplate(DtypeTemplate):
 
     def __repr__(self) -> str:
         return f"MatmulDtypeTemplate({list(self.inputs)}, prefix={self.prefix!r})"
+
+
+class SetDynamicQuantTemplate(DtypeTemplate):
+    """The outputs of these ops take their scale from each tensor (`DynamicFakeQuantize`); their dtypes stay.
+
+    The vendor documents the name of this template and not its arguments; these are our choice.
+
+    Args:
+        names: only ops below these module names; all by default.
+    """
+
+    def __init__(self, names: str | Sequence[str] | None = None) -> None:
+        self.names = names
+
+    def write(self, table: DtypeTable) -> None:
+        """Writes it for each of these ops that has a grid."""
+        for op in table.below(self.names):
+            table.say(op, "output", dynamic=True)
+
+    def __repr__(self) -> str:
+        return f"SetDynamicQuantTemplate({self.names!r})"
 
 
 class SensitivityTemplate(DtypeTemplate):

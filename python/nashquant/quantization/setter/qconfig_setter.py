@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from nashquant.dtype import QuantDType, qint8
+from nashquant.dtype import DType, QuantDType, qint8
 from nashquant.op_kind import OpKind
 from nashquant.quantization.fake_quantize import FakeQuantizeSpec
-from nashquant.quantization.observer import FixedScaleObserver
+from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
 from nashquant.quantization.prepare.graph import Graph, Op
-from nashquant.quantization.prepare.plan import DType, is_activation
+from nashquant.quantization.prepare.plan import is_activation
 from nashquant.quantization.prepare.setter import QconfigSetterBase, Request
-from nashquant.quantization.qconfig import QConfig, activation_spec, weight_spec
+from nashquant.quantization.qconfig import QConfig, activation_spec, dynamic_spec, weight_spec
 
 from .dtype_table import Ask, DtypeTable, DtypeTemplate
 from .dtype_templates import ModuleNameTemplate
@@ -57,7 +57,8 @@ class QconfigSetter(QconfigSetterBase):
     ) -> None:
         if not isinstance(reference_qconfig, QConfig):
             raise TypeError(f"reference_qconfig takes a QConfig, e.g. get_qconfig(), not {reference_qconfig!r}")
-        activation = reference_qconfig.output or reference_qconfig.input
+        parts = (reference_qconfig.output, reference_qconfig.input)
+        activation = next((part for part in parts if part is not None and part.observer is not None), None)
         if activation is None:
             raise ValueError("reference_qconfig has neither output nor input: it must say how activations are observed")
         _check_templates(templates)
@@ -81,7 +82,10 @@ class QconfigSetter(QconfigSetterBase):
         ask = table.asks[op.name]
         output = ask.output or self._activation.dtype
         weight = None if op.kind is not OpKind.GEMM else self._weight_spec(ask.weight)
-        qconfig = QConfig(output=self._activation_spec(output, ask.threshold, op.name), weight=weight)
+        spec = self._activation_spec(output, ask.threshold, op.name)
+        if ask.dynamic and spec is not None and spec.observer not in (None, FixedScaleObserver):
+            spec = dynamic_spec(spec)
+        qconfig = QConfig(output=spec, weight=weight)
         return Request(qconfig, self._inputs(table, op, ask), frozenset(ask.frozen), self.enable_optimize)
 
     def _inputs(self, table: DtypeTable, op: Op, ask: Ask) -> tuple[FakeQuantizeSpec | None, ...]:
@@ -98,7 +102,7 @@ class QconfigSetter(QconfigSetterBase):
         if not isinstance(dtype, QuantDType):
             if threshold is not None:
                 raise ValueError(f"a threshold of {threshold} makes no sense with {dtype} (for {name!r})")
-            return None
+            return activation_spec(MinMaxObserver, dtype) if dtype is torch.float16 else None
         if threshold is not None:
             return activation_spec(FixedScaleObserver, dtype, scale=threshold / -dtype.qmin)
         return self._activation.replace(dtype=dtype)

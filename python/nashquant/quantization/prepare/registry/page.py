@@ -152,7 +152,7 @@ def _functions(entry: OpEntry) -> Iterator[str]:
 
 
 def _listed(dtypes: Iterable[Any]) -> str:
-    return ", ".join(str(dtype).removeprefix("q") for dtype in dtypes)
+    return ", ".join(str(dtype).removeprefix("torch.").removeprefix("q") for dtype in dtypes)
 
 
 def _table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

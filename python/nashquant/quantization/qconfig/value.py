@@ -7,21 +7,17 @@ from typing import Any
 
 import torch
 
-from nashquant.dtype import QuantDType, qint8
+from nashquant.dtype import DType, QuantDType, qint8
+from nashquant.quantization.fake_quantize import (
+    DynamicFakeQuantize,
+    FakeCast,
+    FakeQuantize,
+    FakeQuantizeSpec,
+    Quantizer,
+)
+from nashquant.quantization.observer import HistogramObserver, MinMaxObserver, MSEObserver, ObserverBase
 
-from .fake_quantize import FakeQuantize, FakeQuantizeSpec
-from .observer import FixedScaleObserver, HistogramObserver, MinMaxObserver, MSEObserver, ObserverBase
-
-__all__ = [
-    "FixedScaleObserver",
-    "HistogramObserver",
-    "MSEObserver",
-    "MinMaxObserver",
-    "QConfig",
-    "activation_spec",
-    "get_qconfig",
-    "weight_spec",
-]
+__all__ = ["QConfig", "activation_spec", "dynamic_spec", "get_qconfig", "weight_spec"]
 
 
 @dataclass(frozen=True)
@@ -47,10 +43,12 @@ class QConfig:
     def __post_init__(self) -> None:
         for part in ("activation", "weight", "input", "output"):
             spec = getattr(self, part)
-            if isinstance(spec, type) and issubclass(spec, FakeQuantize):
-                object.__setattr__(self, part, FakeQuantize.with_args())
+            if isinstance(spec, type) and issubclass(spec, Quantizer):
+                object.__setattr__(self, part, spec.with_args())
             elif spec is not None and not isinstance(spec, FakeQuantizeSpec):
-                raise TypeError(f"QConfig's {part} takes FakeQuantize.with_args(...) or None, not {spec!r}")
+                raise TypeError(
+                    f"QConfig's {part} takes FakeQuantize.with_args(...) (or another quantizer's) or None, not {spec!r}"
+                )
             elif spec is not None and part != "weight" and spec.kwargs.get("qscheme") is torch.per_channel_symmetric:
                 raise ValueError(
                     f"QConfig's {part} is per channel, but the chip has one scale for a whole activation; only a "
@@ -88,16 +86,29 @@ def weight_spec(dtype: QuantDType, **arguments: Any) -> FakeQuantizeSpec:
     return FakeQuantize.with_args(observer=MinMaxObserver, dtype=dtype, **settings)
 
 
-def activation_spec(observer: type[ObserverBase], dtype: QuantDType, **arguments: Any) -> FakeQuantizeSpec:
-    """An activation's quantizer: one scale for the tensor, symmetric."""
+def activation_spec(observer: type[ObserverBase], dtype: DType, **arguments: Any) -> FakeQuantizeSpec:
+    """An activation's quantizer: one scale for the tensor, symmetric; for torch.float16 a cast, without an observer."""
+    if dtype is torch.float16:
+        return FakeCast.with_args(dtype=dtype)
     return FakeQuantize.with_args(observer=observer, dtype=dtype, **arguments)
+
+
+def dynamic_spec(spec: FakeQuantizeSpec) -> FakeQuantizeSpec:
+    """The same grid with a scale from each tensor, by the same observer where that needs one tensor only."""
+    if not isinstance(spec.dtype, QuantDType):
+        raise ValueError(f"{spec!r} has no scale to be taken from the tensor")
+    arguments = {name: value for name, value in spec.arguments if name != "averaging_constant"}
+    try:
+        return FakeQuantizeSpec.of(DynamicFakeQuantize, spec.observer, arguments)
+    except ValueError:
+        return DynamicFakeQuantize.with_args(observer=MinMaxObserver, dtype=spec.dtype)
 
 
 def get_qconfig(
     observer: type[ObserverBase] = HistogramObserver,
-    in_dtype: QuantDType | None = qint8,
+    in_dtype: DType | None = qint8,
     weight_dtype: QuantDType | None = qint8,
-    out_dtype: QuantDType | None = qint8,
+    out_dtype: DType | None = qint8,
     fix_scale: bool = False,
 ) -> QConfig:
     """A QConfig from dtypes.
@@ -107,7 +118,7 @@ def get_qconfig(
             take MinMaxObserver per channel.
         in_dtype: of operands that arrive in float. None leaves them so.
         weight_dtype: ignored by ops without a weight.
-        out_dtype: None leaves the output in high precision.
+        out_dtype: None leaves the output in high precision; torch.float16 casts it, where the march has that.
         fix_scale: the scale loaded from a calibration checkpoint is never updated.
 
     >>> from nashquant.dtype import qint16
@@ -123,6 +134,8 @@ def get_qconfig(
             f"{getattr(observer, '__name__', observer)!r}; others go into QConfig(output=FakeQuantize.with_args(...))"
         )
     for name, dtype in {"in_dtype": in_dtype, "weight_dtype": weight_dtype, "out_dtype": out_dtype}.items():
+        if dtype is torch.float16 and name != "weight_dtype":
+            continue
         if dtype is not None and not isinstance(dtype, QuantDType):
             raise TypeError(f"{name} takes qint8, qint16, ... or None, not {dtype!r}")
     fixed: dict[str, Any] = {"averaging_constant": 0.0} if fix_scale else {}
