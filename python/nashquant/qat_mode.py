@@ -1,10 +1,10 @@
-"""What happens to a batch norm that follows a conv or a linear when a model is prepared."""
+"""What holds for every model that is prepared: what happens to batch norms, and which scales are powers of two."""
 
 from __future__ import annotations
 
 import enum
 
-__all__ = ["QATMode", "get_qat_mode", "set_qat_mode"]
+__all__ = ["ConsistencyStrategy", "QATMode", "get_qat_mode", "set_qat_mode"]
 
 
 class QATMode(enum.Enum):
@@ -47,3 +47,32 @@ def set_qat_mode(mode: QATMode | str) -> None:
 def get_qat_mode() -> QATMode:
     """The mode that holds now."""
     return _mode
+
+
+class ConsistencyStrategy:
+    """How near a trained model's scales are to what the chip multiplies by without rounding.
+
+    | level | scales of activations | scales of weights |
+    |---|---|---|
+    | 0 (default) | as observed | as observed |
+    | 1 | powers of two | as observed |
+    | 2 | powers of two | powers of two |
+
+    For nash-e and nash-m. What else the vendor's levels change (how resize, grid_sample and mean are computed) is not
+    public, and not here. A scale that was given (`QuantStub(scale=...)`, a threshold) stays as it is.
+    """
+
+    level: int = 0
+
+    @classmethod
+    def set_consistency_level(cls, level: int) -> None:
+        """Says which scales `prepare` holds to powers of two, from now on and for the whole process.
+
+        >>> ConsistencyStrategy.set_consistency_level(0)
+
+        Raises:
+            ValueError: `level` is not 0, 1 or 2.
+        """
+        if isinstance(level, bool) or level not in (0, 1, 2):
+            raise ValueError(f"the consistency level is {level!r}, expected 0, 1 or 2")
+        ConsistencyStrategy.level = level

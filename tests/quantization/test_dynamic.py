@@ -59,6 +59,7 @@ def test_nothing_is_left_to_calibrate_or_to_warn_about() -> None:
 
 
 def test_compiled_is_eager() -> None:
+    torch._dynamo.reset()
     dynamic = DynamicFakeQuantize()
     run = torch.compile(dynamic, fullgraph=True, backend="aot_eager")
     for size in (1.0, 50.0):

@@ -92,6 +92,7 @@ def test_what_it_is() -> None:
 
 
 def test_compiled_is_eager() -> None:
+    torch._dynamo.reset()
     x = torch.randn(64, requires_grad=True)
     y = torch.compile(FakeCast(), fullgraph=True, backend="aot_eager")(x)
     y.sum().backward()

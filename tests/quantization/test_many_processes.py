@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from nashquant.dtype import qint8, qint16
 from nashquant.quantization import FakeQuantize, set_fake_quantize, synchronize_observers
 from nashquant.quantization.observer import (
+    ClipObserver,
+    ClipStdObserver,
     HistogramObserver,
     KLObserver,
     MinMaxObserver,
@@ -46,6 +48,8 @@ OBSERVERS: dict[str, tuple[type[ObserverBase], dict[str, Any]]] = {
     "kl": (KLObserver, {"update_interval": 2}),
     "kl per channel": (KLObserver, PER_CHANNEL),
     "mix": (MixObserver, {}),
+    "clip": (ClipObserver, {"xmin": -3.0, "xmax": 2.0}),
+    "clip std per channel": (ClipStdObserver, {"std_scale": 1.5, **PER_CHANNEL}),
     "mix of int16": (MixObserver, {"dtype": qint16}),
 }
 STEPS = 5

@@ -130,6 +130,7 @@ def test_it_is_exported_with_the_scales_it_has(qconfig: QConfig, tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["lsq", "pact", "dynamic", "powers of two"])
 def test_compiled_it_computes_what_eager_does(name: str) -> None:
+    torch._dynamo.reset()
     spec = QCONFIGS[name].output
     eager = spec()
     eager(torch.randn(40))

@@ -91,6 +91,7 @@ def test_observers_go_on_while_it_is_off() -> None:
 
 
 def test_a_compiled_quantizer_obeys_too() -> None:
+    torch._dynamo.reset()
     quantizer = FakeQuantize().eval()
     quantizer.set_qparams(0.5)
     run = torch.compile(quantizer, fullgraph=True, backend="aot_eager")

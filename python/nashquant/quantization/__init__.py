@@ -5,7 +5,14 @@ from nashquant.nn.qat import freeze_bn_stats, update_bn_stats
 from nashquant.nn.stubs import DeQuantStub, QuantStub
 from nashquant.qat_mode import QATMode, get_qat_mode, set_qat_mode
 
-from .fake_quantize import CalibrationWarning, FakeQuantize, FakeQuantState, set_fake_quantize
+from .fake_quantize import (
+    CalibrationWarning,
+    FakeCast,
+    FakeQuantize,
+    FakeQuantState,
+    GlobalFakeQuantSwitch,
+    set_fake_quantize,
+)
 from .observer import HistogramObserver, synchronize_observers
 from .prepare import (
     ModelCheckResult,
@@ -18,12 +25,15 @@ from .prepare import (
 )
 from .qconfig import QConfig, get_qconfig
 from .qconfig_setter import QconfigSetter
+from .tuning import auto_calibrate, correct_bias, equalize, weight_reconstruction
 
 __all__ = [
     "CalibrationWarning",
     "DeQuantStub",
+    "FakeCast",
     "FakeQuantState",
     "FakeQuantize",
+    "GlobalFakeQuantSwitch",
     "HistogramObserver",
     "ModelCheckResult",
     "PrepareMethod",
@@ -34,7 +44,10 @@ __all__ = [
     "QuantStub",
     "UnknownOpWarning",
     "UnrecordedCallError",
+    "auto_calibrate",
     "check_result_of",
+    "correct_bias",
+    "equalize",
     "freeze_bn_stats",
     "get_qat_mode",
     "get_qconfig",
@@ -46,4 +59,5 @@ __all__ = [
     "set_qat_mode",
     "synchronize_observers",
     "update_bn_stats",
+    "weight_reconstruction",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 from nashquant.dtype import QuantDType, qint16
 from nashquant.march import March
 from nashquant.op_kind import OpKind
-from nashquant.qat_mode import QATMode
+from nashquant.qat_mode import ConsistencyStrategy, QATMode
 from nashquant.quantization.observer import FixedScaleObserver
 from nashquant.quantization.qconfig import QConfig, activation_spec
 
@@ -93,7 +93,7 @@ def _assign(
     setters: Sequence[QconfigSetterBase],
     example: tuple[tuple[Any, ...], dict[str, Any]],
 ) -> Plan:
-    plan = Plan(graph)
+    plan = Plan(graph, in_powers=_in_powers(graph.march))
     answers = [_ask(setter, graph, model, example) for setter in setters]
     embedded = {id(op) for op in _embeddings_in_region(graph)}
     for op in graph.ops:
@@ -108,6 +108,9 @@ def _assign(
         if op.kind is OpKind.GEMM and request.qconfig.weight is None:
             weight = next((offer.qconfig.weight for offer in offers if offer.qconfig.weight is not None), None)
             request = replace(request, qconfig=request.qconfig.replace(weight=weight))
+        parts = {part: plan.rounded(part, getattr(request.qconfig, part), op.name) for part in PARTS}
+        inputs = tuple(plan.rounded("input", spec, op.name) for spec in request.inputs)
+        request = replace(request, qconfig=request.qconfig.replace(**parts), inputs=inputs)
         plan.requests[op.name], plan.qconfigs[op.name] = request, request.qconfig
     apply_dtype_rules(plan)
     for op in graph.ops:
@@ -115,6 +118,14 @@ def _assign(
             plan.qconfigs[op.name] = _with_fixed_scale(op, plan.qconfigs[op.name], model)
             plan.messages.extend((op.name, message) for message in _remarks(plan, op))
     return plan
+
+
+def _in_powers(march: March) -> frozenset[str]:
+    """The parts whose scales the consistency level wants to be powers of two."""
+    level = ConsistencyStrategy.level
+    if level and march not in (March.NASH_E, March.NASH_M):
+        raise ValueError(f"the consistency level is {level}, but {march.value} has none: it is for nash-e and nash-m")
+    return (frozenset(), frozenset({"input", "output"}), PARTS)[level]
 
 
 def _ask(

@@ -52,6 +52,7 @@ class Plan:
         requests: op name -> what was asked for it.
         messages: `(op name, what a person should check)`.
         changes: what came out otherwise than it was asked.
+        in_powers: the parts whose scales are held to powers of two.
     """
 
     graph: Graph
@@ -59,6 +60,7 @@ class Plan:
     requests: dict[str, Request] = field(default_factory=dict)
     messages: list[tuple[str, str]] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    in_powers: frozenset[str] = frozenset()
 
     def note(self, change: Change) -> None:
         """Writes a change down; once, where a module is called several times."""
@@ -123,7 +125,20 @@ class Plan:
             return asked
         dtypes = [self.dtype(v) for node in op.chain for v in node.region_operands]
         dtype = next((d for d in dtypes if isinstance(d, QuantDType)), None)
-        return None if dtype is None else activation_spec(MinMaxObserver, dtype)
+        return None if dtype is None else self.rounded("input", activation_spec(MinMaxObserver, dtype), op.name)
+
+    def rounded(self, part: str, spec: FakeQuantizeSpec | None, name: str) -> FakeQuantizeSpec | None:
+        """`spec`, with a scale that is a power of two where `part` shall have such. A fixed scale is as it was given.
+
+        Raises:
+            ValueError: the quantizer can't do that.
+        """
+        if part not in self.in_powers or spec is None or spec.observer in (None, FixedScaleObserver):
+            return spec
+        try:
+            return spec.replace(pow_quantization=True)
+        except ValueError as error:
+            raise ValueError(f"the consistency level asks for powers of two: {error} (for {name!r})") from error
 
 
 def is_activation(node: Node, position: str) -> bool:
