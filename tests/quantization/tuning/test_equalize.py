@@ -125,6 +125,24 @@ def test_what_would_change_the_function_is_left() -> None:
         assert torch.equal(value, other), name
 
 
+class Branch(Chain):
+    """Layer 2 is also read by the last one, on a way that depends on the data."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, last = self.layers
+        y = first(self.quant(x)).relu()
+        return self.dequant(last(second(y) + y if bool(x.sum() > 0) else second(y)))
+
+
+def test_a_branch_that_is_shown_is_seen() -> None:
+    model = Branch(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2)).eval()
+    up = torch.rand(3, 4)
+    equal = equalize(model, -up, more_example_inputs=[up])
+    for x in (up, -up):
+        assert torch.allclose(equal(x), model(x), atol=1e-6)
+    assert torch.equal(equal.layers[0].weight, model.layers[0].weight)
+
+
 def test_it_needs_a_march_and_a_model_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="fails on the example inputs"):
         equalize(net(), torch.randn(2, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,12 @@ _HOMOGENEOUS = frozenset(
 )
 
 
-def equalize(model: nn.Module, example_inputs: Any, example_kw_inputs: dict[str, Any] | None = None) -> nn.Module:
+def equalize(
+    model: nn.Module,
+    example_inputs: Any,
+    example_kw_inputs: dict[str, Any] | None = None,
+    more_example_inputs: Sequence[Any] = (),
+) -> nn.Module:
     """The float model with weights whose channels have like ranges; it computes the same. The model given stays.
 
     For two layers with nothing between them but what scales with its input (ReLU, LeakyReLU, pooling, dropout), channel
@@ -49,14 +54,19 @@ def equalize(model: nn.Module, example_inputs: Any, example_kw_inputs: dict[str,
         model: float, with stubs, as `prepare` takes it.
         example_inputs: as in `prepare`: the model runs once, to see what feeds what.
         example_kw_inputs: likewise.
+        more_example_inputs: likewise, for a forward that branches: layers that meet on a way that was not shown would
+            no longer fit each other.
 
     Raises:
         RuntimeError: no march was set.
         ValueError: the model does not run on the inputs or lacks stubs.
     """
     march = require_march("equalize")
-    args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
-    recording = capture(model, args, dict(example_kw_inputs or {}))
+    examples = [
+        tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        for inputs in (example_inputs, *more_example_inputs)
+    ]
+    recording = capture(model, examples, dict(example_kw_inputs or {}))
     graph = fuse(recording, model, march)
     equal = copy.deepcopy(model)
     pairs = list(_pairs(graph, equal, _used_elsewhere(model, recording)))
