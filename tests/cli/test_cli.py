@@ -165,6 +165,12 @@ def test_run_with_what_does_not_fit(script: Path, arguments: list[str], message:
     assert message in mistake("run", *arguments)
 
 
+def test_a_folder_that_is_not_there_is_told_before_anything_is_written(script: Path, tmp_path: Path) -> None:
+    message = "cannot write 'no/e.json': there is no folder 'no'"
+    assert message in mistake("export", "nets.py:net", "--march", "nash-m", "--encodings", "no/e.json")
+    assert not list(tmp_path.glob("*.onnx"))
+
+
 def test_an_unknown_march_is_a_mistake(script: Path) -> None:
     assert "nash-z" in mistake("export", "nets.py:net", "--march", "nash-z")
 

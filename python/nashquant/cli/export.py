@@ -38,6 +38,9 @@ def export(
 ) -> None:
     """Write a prepared model as a QDQ ONNX file, compared with the model in ONNX Runtime."""
     console = Console(highlight=False, soft_wrap=True)
+    for path in (out, plain, encodings, quant_config, integers, picture):
+        if path is not None and not path.parent.is_dir():
+            raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
     if march is not None:
         set_march(march)
     model, inputs = prepared_model(source)
