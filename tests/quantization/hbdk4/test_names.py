@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,24 @@ def test_nested_tensors_are_called_after_where_they_are(tmp_path: Path) -> None:
     # One value, given twice by the model, is given twice by the file; numbers are constants in it.
     y, depth, again = run(exported, INPUTS[0], INPUTS[1][1]["depth"], mask)
     assert (y.tolist(), depth.tolist(), again.tolist()) == ([1.0, 0.0], [3.0], [1.0, 0.0])
+
+
+@dataclass
+class Found:
+    near: Tensor
+    more: list[Any]
+
+
+def test_dataclasses_are_opened_by_their_fields(tmp_path: Path) -> None:
+    class Finding(OneQuantizer):
+        def forward(self, x: Tensor) -> Any:
+            y = self.quant(x)
+            return {"found": Found(y, [Found(y * 2, []), 7])}
+
+    x = torch.tensor([0.6, 1.2])
+    exported = export(Finding(quantizer(0.5)), x, path=tmp_path / "m.onnx")
+    assert faces(exported)[1] == ["output.found.near", "output.found.more.0.near"]
+    assert torch.equal(exported.run(x)[1], torch.tensor([1.0, 2.0]))
 
 
 def test_without_native_pytree_they_are_numbered(tmp_path: Path) -> None:

@@ -54,8 +54,10 @@ def test_attention_is_quantized_in_its_parts(case: str, around: Around) -> None:
     assert sum("_generated_matmul_" in name for name in names) >= 2
     assert any("_generated_softmax_" in name for name in names)
     torch.testing.assert_close(prepared(X), model(X), atol=0.15, rtol=0.1)
-    set_fake_quantize(prepared, "float")
+    set_fake_quantize(prepared, "calibration")  # the parts, their values as they are
     torch.testing.assert_close(prepared(X), model(X), atol=1e-5, rtol=1e-5)
+    set_fake_quantize(prepared, "float")  # torch's one call again
+    assert torch.equal(prepared(X), model(X))
 
 
 def test_the_weights_of_the_projections_are_quantized_per_channel(around: Around) -> None:

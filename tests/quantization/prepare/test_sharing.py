@@ -140,6 +140,49 @@ def test_an_in_place_call_whose_operand_is_used_again_changes_it(inplace: str, a
     torch.testing.assert_close(prepared(x), model(x))
 
 
+def test_in_place_calls_in_a_row_all_change_what_they_began_with(around: Around, x: Tensor) -> None:
+    def body(self: Any, x: Tensor) -> Tensor:
+        y = x + 0
+        F.relu_(y.mul_(2.0).sub_(0.5))  # each on the handle that the one before gave
+        return y * 1
+
+    model, prepared = around(body, x)
+    assert check_result_of(prepared).float_ops == ()
+    torch.testing.assert_close(prepared(x), model(x), atol=0.1, rtol=0)
+    set_fake_quantize(prepared, "float")
+    assert torch.equal(prepared(x), model(x))
+
+
+def test_an_older_handle_is_on_the_grid_of_the_last_change(around: Around, x: Tensor) -> None:
+    def body(self: Any, x: Tensor) -> Tensor:
+        y = x * 1
+        y += 1
+        y.mul_(0.1).clamp_(-0.05, 0.05)
+        return F.relu(y)
+
+    _, prepared = around(body, x)
+    (row,) = (row for row in check_result_of(prepared).graph if "relu" in row.name)
+    assert "clamp" in row.args
+    assert "add" not in row.args
+
+
+@pytest.mark.parametrize("kind", ["function", "module"])
+def test_an_in_place_call_whose_operand_is_used_again_trains(kind: str, around: Around, x: Tensor) -> None:
+    def body(self: Any, x: Tensor) -> Tensor:
+        y = x * 1
+        z = self.act(y) if kind == "module" else F.leaky_relu(y, 0.1, inplace=True)
+        return z + y  # autograd keeps what leaky_relu took, and y is what it gave
+
+    model, prepared = around(body, x, act=nn.LeakyReLU(0.1, inplace=True))
+    set_fake_quantize(prepared, "float")
+    gradients = []
+    for each in (model, prepared):
+        leaf = x.clone().requires_grad_()
+        each(leaf).square().sum().backward()
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)
+
+
 def test_an_in_place_call_on_a_view_leaves_no_grid_behind(around: Around, x: Tensor) -> None:
     def body(self: Any, x: Tensor) -> Tensor:
         y = x + 0

@@ -156,6 +156,19 @@ def test_the_way_to_a_sampling_grid_is_int16_back_to_its_gemm() -> None:
     assert [dtypes[n] for n in ("quant", "conv")] == ["qint8"] * 2
 
 
+class Turned(Sampler):
+    def forward(self, x: Tensor, grid: Tensor) -> Tensor:
+        x = self.conv(self.quant(x)).transpose(2, 3)
+        grid = self.quant_grid(grid).transpose(1, 2)
+        return self.dequant(F.grid_sample(x, grid, align_corners=False))  # type: ignore[no-any-return]
+
+
+def test_the_way_to_a_sampling_grid_leads_through_its_own_moves_only() -> None:
+    grid = torch.rand(2, 6, 6, 2) * 2 - 1
+    dtypes = outputs(default_calibration_qconfig_setter, net=Turned(False), x=(X, grid))
+    assert (dtypes["quant_grid"], dtypes["quant"], dtypes["conv"]) == ("qint16", "qint8", "qint8")
+
+
 def test_the_nine_setters_differ_in_observer_and_scale_update_only() -> None:
     table = [["conv", "activation", "x", 1.0]]
 

@@ -1,6 +1,6 @@
 """The ops that carry quantizers, under the names of the float modules they replace."""
 
-from ._quantized import Quantized, QuantizedOutput, is_in_region, mark_region
+from ._quantized import Quantized, QuantizedOutput, is_in_region, mark_region, set_apart
 from .batch_norm import freeze_bn_stats, update_bn_stats
 from .functional import FloatFunctional, Resample
 from .gemm import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d, Linear
@@ -26,6 +26,7 @@ __all__ = [
     "freeze_bn_stats",
     "is_in_region",
     "mark_region",
+    "set_apart",
     "twin",
     "update_bn_stats",
 ]

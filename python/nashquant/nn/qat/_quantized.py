@@ -11,7 +11,7 @@ from torch.compiler import is_compiling
 from nashquant import ops
 from nashquant.quantization.fake_quantize import FakeQuantize, Quantizer
 
-__all__ = ["Quantized", "QuantizedOutput", "is_in_region", "mark_region"]
+__all__ = ["Quantized", "QuantizedOutput", "is_in_region", "mark_region", "set_apart"]
 
 # While it is entered, calls inside an op are the op's own business and are not redirected again.
 own_business = torch._C.DisableTorchFunction
@@ -33,6 +33,12 @@ def is_in_region(x: Any) -> bool:
     if isinstance(x, Tensor):
         return hasattr(x, "in_quantized_region")
     return isinstance(x, (tuple, list)) and any(map(is_in_region, x))
+
+
+def set_apart(x: Tensor) -> Tensor:
+    """A copy of `x` to compute with, where the result is then written into `x`: autograd may have kept the copy."""
+    y = x.clone()
+    return mark_region(y) if is_in_region(x) else y
 
 
 class Quantized(nn.Module):
@@ -94,7 +100,8 @@ class QuantizedOutput(Quantized):
         if self.is_outside(*args, *kwargs.values()):
             return self.float_forward(*args, **kwargs)
         with own_business():
-            entered = (self.enter(args[0]), *args[1:]) if args else args
+            given = (set_apart(args[0]), *args[1:]) if self.writes_back else args
+            entered = (self.enter(given[0]), *given[1:]) if given else given
             if self.clamp is None or kwargs:
                 y = self.finish(self.float_forward(*entered, **kwargs))
             else:

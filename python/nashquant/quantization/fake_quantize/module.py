@@ -114,6 +114,11 @@ class FakeQuantize(ExactBuffers):
         self.activation_post_process.name = name
 
     @property
+    def is_off(self) -> bool:
+        """Whether it neither observes nor quantizes: values pass as they are."""
+        return not (self._observes or self._quantizes)
+
+    @property
     def has_scale(self) -> bool:
         """Whether the scale was fixed, observed, loaded or set at least once."""
         if not self._has_scale and not self.scale.is_meta:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -117,12 +118,22 @@ class Flat(nn.Module):
 
 def flat_outputs(output: Any) -> list[tuple[str, Tensor]]:
     """Each tensor of a model's output with its name: `output`, or `output.0`, `output.boxes.1` inside."""
-    leaves, _ = pytree.tree_flatten_with_path(output)
+    leaves, _ = pytree.tree_flatten_with_path(_opened(output))
     return [
         (".".join(["output", *(str(_key(key)) for key in path)]), leaf)
         for path, leaf in leaves
         if isinstance(leaf, Tensor)
     ]
+
+
+def _opened(tree: Any) -> Any:
+    """`tree` with dataclasses as dicts of their fields: torch knows only those that are registered with it."""
+
+    def opened(leaf: Any) -> Any:
+        is_open = not is_dataclass(leaf) or isinstance(leaf, type)
+        return leaf if is_open else {each.name: _opened(getattr(leaf, each.name)) for each in fields(leaf)}
+
+    return pytree.tree_map(opened, tree, is_leaf=is_dataclass)
 
 
 def _key(key: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,20 @@ def tensors_of(tree: Any, position: str = "") -> Iterator[tuple[str, Tensor]]:
         yield from tensors_of(vars(tree), position)
 
 
+class _Handles:
+    """All handles on one memory, the oldest first, and the in-place calls that changed it."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensors = [tensor]
+        self.changes: list[tuple[int, Node]] = []  # with the number of handles there were
+
+    def used(self, index: int, value: Value) -> Value:
+        """What a handle holds now: the calls since it was made must write into its memory."""
+        for older, node in self.changes:
+            node.writes_back |= older > index
+        return value
+
+
 class Flow:
     """The values of a run, known by the tensors that hold them.
 
@@ -44,6 +59,7 @@ class Flow:
         self._met: set[int] = set()  # ids of the known nodes that ran in this run
         self._values: dict[int, Value] = {}
         self._stale: dict[int, Callable[[], Value]] = {}  # tensors that were changed in place, and what they are now
+        self._handles: dict[int, _Handles] = {}  # of tensors that were changed in place
         self._alive: list[Tensor] = []  # while a tensor lives, its id is its own
 
     def begin(self, inputs: Any) -> None:
@@ -116,24 +132,25 @@ class Flow:
     def ran_in_place(self, node: Node, changed: Tensor) -> Tensor:
         """As `ran`, for a call that changed its first operand; gives another handle on the same memory.
 
-        Who goes on with the handle, as after `x += y`, needs no copy back. Who goes on with the old tensor, does.
+        Who goes on with the handle, as after `x += y`, needs no copy back. Who goes on with an older one, does.
         """
         node = self.ran(node, changed)
         value = self._values[id(changed)]
-
-        def used() -> Value:
-            node.writes_back = True
-            return value
-
+        handles = self._handles.setdefault(id(changed), _Handles(changed))
+        older = len(handles.tensors)
+        handles.changes.append((older, node))
         base = changed._base
-        if base is not None:
+        if base is not None and all(base is not tensor for tensor in handles.tensors):  # a part of a tensor
             node.writes_back = True
             before = self._values.get(id(base))
             if before is not None:
                 self._stale[id(base)] = lambda: self._partly_changed(base, before, value, node)
         handle = changed.view_as(changed)
+        for index, tensor in enumerate(handles.tensors):
+            self._stale[id(tensor)] = functools.partial(handles.used, index, value)
+        handles.tensors.append(handle)
         self._set(handle, value)
-        self._stale[id(changed)] = used
+        self._handles[id(handle)] = handles
         return handle
 
     def _partly_changed(self, base: Tensor, before: Value, part: Value, node: Node) -> Value:

@@ -33,7 +33,7 @@ def fuse(
     nodes = recording.nodes
     calls: dict[str, list[Node]] = {}
     for node in nodes:
-        calls.setdefault(node.path if node.entry is not None else f"{node.path}#{id(node)}", []).append(node)
+        calls.setdefault(_key(node), []).append(node)
     chains = _Chains(recording, model, calls, mode)
     # Later GEMMs first: where both sides of an addition are GEMMs, the other side must already be there.
     for node in reversed(nodes):
@@ -48,10 +48,16 @@ def fuse(
             if op.chain[-1] is node:  # an op stands where its last member ran
                 ops.append(op)
         else:
-            group = calls[node.path] if node.entry is not None else [node]
+            group = calls[_key(node)]
             if group[0] is node:
                 ops.append(Op([node], group))
     return Graph(nodes, ops, march)
+
+
+def _key(node: Node) -> str:
+    """Calls of the same key are calls of one op; a function that needs no module, or is not known, is one by itself."""
+    stands_alone = node.entry is None or node.path == node.owner
+    return f"{node.path}#{id(node)}" if stands_alone else node.path
 
 
 class _Chains:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.overrides import TorchFunctionMode
 
-from nashquant.nn.qat import is_in_region, mark_region
+from nashquant.nn.qat import FloatFunctional, is_in_region, mark_region, set_apart
 from nashquant.op_kind import OpKind
+from nashquant.quantization.fake_quantize import FakeQuantize
 
 from .call_site import entered, source_line
 from .foreign import check_state_dict
@@ -49,9 +50,11 @@ class _Redirect(TorchFunctionMode):
                 if known.in_place:
                     func, args, kwargs = _out_of_place(func, args, kwargs)
                 # The mode is off while it handles a call: what the module calls is its own.
-                y = scope.owner._modules[to.module].compute(func, args, kwargs)
-                return mark_region(args[0].copy_(y)) if to.writes_back else y
-            if to is not None and to.module == "":
+                if to.writes_back:
+                    place, args = args[0], (set_apart(args[0]), *args[1:])
+                    return mark_region(place.copy_(scope.owner._modules[to.module].compute(func, args, kwargs)))
+                return scope.owner._modules[to.module].compute(func, args, kwargs)
+            if to is not None and to.module == "" and not _is_float(scope.owner):
                 parts = known.entry.spelled_out(args, kwargs)  # type: ignore[union-attr]
                 assert parts is not None
                 with self:
@@ -72,6 +75,16 @@ class _Redirect(TorchFunctionMode):
             if function_name(func) not in float_ops(owner):
                 raise _unrecorded(func, owner)
         return y
+
+
+def _is_float(owner: nn.Module) -> bool:
+    """Whether no quantizer of a module's own calls is on: the one call that has parts then runs as it is."""
+    return all(quantizer.is_off for child in owner._modules.values() for quantizer in _quantizers(child))
+
+
+def _quantizers(child: nn.Module | None) -> Iterator[FakeQuantize]:
+    if isinstance(child, FloatFunctional):
+        yield from (module for module in child.modules() if isinstance(module, FakeQuantize))
 
 
 _CARRIERS = (Tensor, tuple, list)  # what can be marked, or hold what can
