@@ -19,6 +19,7 @@ _LEVELS = {
     "sse42": "x86-64-v2 (SSE4.2)",
     "avx2": "x86-64-v3 (AVX2)",
     "avx512": "x86-64-v4 (AVX-512)",
+    "avx512_vnni": "x86-64-v4 with VNNI (AVX-512)",
 }
 _PACKAGES = ("nashquant", "torch", "torchao", "brevitas", "nncf", "aimet-torch", "nvidia-modelopt", "amd-quark")
 

@@ -8,9 +8,10 @@ that is not positive and finite, and for integers that make no range.
 The GIL is released meanwhile. Results do not depend on the number of threads or the instruction set.
 
 The instruction set is the widest of the CPU. The environment variable NASHQUANT_CPU_CAPABILITY, read once at import,
-asks for another: baseline, sse42, avx2 or avx512 (neon on ARM). ImportError if this CPU does not have it.
+asks for another: baseline, sse42, avx2, avx512 or avx512_vnni (neon on ARM). ImportError if this CPU does not have it.
 """
 
+from collections.abc import Sequence
 from typing import final
 
 from torch import Tensor
@@ -18,7 +19,9 @@ from torch import Tensor
 __all__ = [
     "Landing",
     "Mask",
+    "Weight",
     "add_saturating",
+    "conv",
     "cpu_capability",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
@@ -34,6 +37,7 @@ __all__ = [
     "histogram_per_tensor",
     "is_dense",
     "lookup",
+    "matmul",
     "min_max_per_channel",
     "min_max_per_tensor",
     "mse_search_per_channel",
@@ -231,6 +235,50 @@ class Landing:
     """
 
     def __new__(cls, zero_point: int, qmin: int, qmax: int, rounding: str, multiplier_bits: int) -> Landing: ...
+
+@final
+class Weight:
+    """A weight, packed once for the instruction set that the kernels run with."""
+
+    def __new__(cls, weight: Tensor, *, groups: int, wide: bool, depthwise: bool) -> Weight:
+        """From `[N, K]`, int8 or int16, for activations of 16 bits if `wide`, else of 8. K runs over `[*kernel,
+        channels of a group]`. If `depthwise`, over the kernel, and N are the channels.
+
+        Raises ValueError if `groups` does not divide N.
+        """
+
+def matmul(
+    a: Tensor,
+    weight: Weight,
+    y: Tensor,
+    *,
+    zero_point: int,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    landing: Landing | None,
+) -> None:
+    """Writes `(a - zero_point) @ weight.T + bias` to `y`: int32 (unproved: who calls knows that it fits) or int64;
+    or with `factor` and `landing` requantized, int8 or int16. `a` is `[M, K]`, int8 or int16, `y` `[M, N]`, `bias`
+    `[N]` int64, `factor` f64: one, or `[N]`. All contiguous.
+    """
+
+def conv(
+    x: Tensor,
+    weight: Weight,
+    y: Tensor,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    before: Sequence[int],
+    dilation: Sequence[int],
+    zero_point: int,
+    bias: Tensor | None,
+    factor: Tensor | None,
+    landing: Landing | None,
+) -> None:
+    """As `matmul`, the convolution of `x`, `[batch, depth, height, width, channels]`, to `y`, likewise with the number
+    of windows and outputs. All others have three numbers; `before` is how far the first window begins before `x`.
+    """
 
 def requantize(acc: Tensor, y: Tensor, factor: Tensor, *, axis: int | None, landing: Landing) -> None:
     """Writes `acc * factor`, rounded, to `y`; `acc` is int32 or int64, `y` int8 or int16, `factor` f64: one, or one

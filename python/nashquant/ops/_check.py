@@ -146,6 +146,14 @@ def positive(name: str, value: float) -> None:
         raise ValueError(f"{name} is {value}, but must be positive and finite")
 
 
+def factor_per_output(factor: float | Tensor, n: int) -> None:
+    """One factor, or f64 `[n]`."""
+    if isinstance(factor, Tensor) and factor.dtype != torch.float64:
+        raise TypeError(f"factor has dtype {factor.dtype}, but must be torch.float64")
+    if isinstance(factor, Tensor) and factor.shape != (n,):
+        raise ValueError(f"factor has shape {list(factor.shape)}, but must have [{n}]")
+
+
 def factor(value: float) -> None:
     """A number that 31 bits and a shift can hold."""
     if not 0 <= value < 2**31 - 0.5:

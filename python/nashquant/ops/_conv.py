@@ -9,8 +9,9 @@ from torch import Tensor
 
 from nashquant.arithmetic import NASH, Arithmetic
 
-from . import _check, _torch_integer
-from ._integer import requantize
+from . import _check, _rust, _rust_integer, _torch_integer
+from ._finish import Finish
+from ._output import Output
 from ._packed_weight import PackedWeight, accumulator
 from ._windows import Padding, windows
 
@@ -36,7 +37,7 @@ def conv(
               [200, 400, 400, 200]]]], dtype=torch.int32)
 
     Args:
-        x: `[batch, C, *size]`, int8 or int16. The result has its memory format.
+        x: `[batch, C, *size]`, int8 or int16; channels last is read as it lies, as results come from the kernel.
         weight: `[N, C / groups, *kernel]`, int8 or int16; or packed, with its own groups and zero point.
         stride: one for all dimensions, or one each.
         padding: likewise; or for each dimension a pair, before and after.
@@ -49,12 +50,8 @@ def conv(
         TypeError: a dtype is not int8 or int16, or `x` has another than `weight` was packed for.
         ValueError: shapes don't match, a number is out of its range, or nothing is left of `x`.
     """
-    _check.integers("x", x.dtype)
-    _check.zero_point("zero_point_x", zero_point_x, x.dtype)
     packed = packed_for(x, weight, groups, zero_point_weight)
-    over = windows(x, packed, stride, padding, dilation)
-    dtype = accumulator(packed.bound(x.dtype, zero_point_x))
-    return _torch_integer.conv(x, packed.weight, *over, packed.groups, zero_point_x, packed.zero_point, dtype)
+    return _convolved(x, packed, None, (stride, padding, dilation), zero_point_x, None)
 
 
 def conv_requantize(
@@ -79,17 +76,34 @@ def conv_requantize(
 
     Args, and what it raises: as `conv` and `matmul_requantize`.
     """
-    acc = conv(
-        x, weight, stride, padding, dilation, groups, zero_point_x=zero_point_x, zero_point_weight=zero_point_weight
-    )
-    _check.bias(bias, acc.shape[1])
-    acc = acc if bias is None else acc.long() + bias.reshape(-1, *[1] * (acc.dim() - 2))
-    axis = 1 if isinstance(factor, Tensor) else None
-    return requantize(acc, factor, dtype, axis=axis, zero_point=zero_point, qmin=qmin, qmax=qmax, arithmetic=arithmetic)
+    packed = packed_for(x, weight, groups, zero_point_weight)
+    finish = Finish(factor, Output.of(dtype, zero_point, qmin, qmax), arithmetic)
+    return _convolved(x, packed, bias, (stride, padding, dilation), zero_point_x, finish)
+
+
+def _convolved(
+    x: Tensor,
+    packed: PackedWeight,
+    bias: Tensor | None,
+    lie: tuple[int | Sequence[int], Padding, int | Sequence[int]],
+    zero_point: int,
+    finish: Finish | None,
+) -> Tensor:
+    _check.zero_point("zero_point_x", zero_point, x.dtype)
+    over, weight = windows(x, packed, *lie), packed.weight
+    _check.bias(bias, weight.shape[0])
+    if finish is not None:
+        _check.factor_per_output(finish.factor, weight.shape[0])
+    acc = accumulator(packed.bound(x.dtype, zero_point))
+    if _rust.takes(x) and _rust.takes(weight) and packed.runs_in_rust:
+        return _rust_integer.conv(x, packed.core(), weight.shape, over, zero_point, bias, acc, finish)
+    sums = _torch_integer.conv(x, weight, *over, packed.groups, zero_point, packed.zero_point, acc)
+    return _torch_integer.finished(sums, bias, 1, finish)
 
 
 def packed_for(x: Tensor, weight: Tensor | PackedWeight, groups: int, zero_point: int) -> PackedWeight:
     """`weight`, packed for `x` if it is not yet."""
+    _check.integers("x", x.dtype)
     if not isinstance(weight, PackedWeight):
         return PackedWeight(weight, x.dtype, groups=groups, zero_point=zero_point)
     _check.packed("x", x, weight.dtype, zero_point)

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from nashquant.arithmetic import NASH, Arithmetic
 
-from . import _check, _torch_integer
-from ._integer import requantize
+from . import _check, _rust, _rust_integer, _torch_integer
+from ._finish import Finish
+from ._output import Output
 from ._packed_weight import PackedWeight, accumulator, largest
 
 
@@ -33,22 +34,7 @@ def matmul(a: Tensor, b: Tensor | PackedWeight, *, zero_point_a: int = 0, zero_p
         TypeError: a dtype is not int8 or int16, or `a` has another than `b` was packed for.
         ValueError: shapes don't match, or a zero point is no integer of its dtype.
     """
-    _check.integers("a", a.dtype)
-    _check.zero_point("zero_point_a", zero_point_a, a.dtype)
-    if isinstance(b, PackedWeight):
-        _check.packed("a", a, b.dtype, zero_point_b)
-        if b.weight.dim() != 2:
-            raise ValueError(f"b has shape {list(b.weight.shape)}, but of a matrix product must be packed from [N, K]")
-        bound, other, zero_point_b = b.bound(a.dtype, zero_point_a), b.weight.T, b.zero_point
-    else:
-        _check.integers("b", b.dtype)
-        _check.zero_point("zero_point_b", zero_point_b, b.dtype)
-        if b.dim() < 2:
-            raise ValueError(f"b has shape {list(b.shape)}, but must have 2 dimensions or more")
-        bound, other = b.shape[-2] * largest(a.dtype, zero_point_a) * largest(b.dtype, zero_point_b), b
-    if a.dim() < 1 or a.shape[-1] != other.shape[-2]:
-        raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {other.shape[-2]}, as b has")
-    return _torch_integer.matmul(a, other, zero_point_a, zero_point_b, accumulator(bound))
+    return _product(a, b, None, zero_point_a, zero_point_b, None)
 
 
 def matmul_requantize(
@@ -88,8 +74,61 @@ def matmul_requantize(
         TypeError: as `matmul` and `requantize`; or `bias` is not int32 or int64.
         ValueError: as `matmul` and `requantize`; or `bias` has not N elements.
     """
-    acc = matmul(a, b, zero_point_a=zero_point_a, zero_point_b=zero_point_b)
-    _check.bias(bias, acc.shape[-1])
-    acc = acc if bias is None else acc.long() + bias
-    axis = -1 if isinstance(factor, Tensor) else None
-    return requantize(acc, factor, dtype, axis=axis, zero_point=zero_point, qmin=qmin, qmax=qmax, arithmetic=arithmetic)
+    finish = Finish(factor, Output.of(dtype, zero_point, qmin, qmax), arithmetic)
+    return _product(a, b, bias, zero_point_a, zero_point_b, finish)
+
+
+def _product(
+    a: Tensor,
+    b: Tensor | PackedWeight,
+    bias: Tensor | None,
+    zero_point_a: int,
+    zero_point_b: int,
+    finish: Finish | None,
+) -> Tensor:
+    _check.integers("a", a.dtype)
+    _check.zero_point("zero_point_a", zero_point_a, a.dtype)
+    if isinstance(b, PackedWeight):
+        _check.packed("a", a, b.dtype, zero_point_b)
+        if b.weight.dim() != 2:
+            raise ValueError(f"b has shape {list(b.weight.shape)}, but of a matrix product must be packed from [N, K]")
+        bound, other, zero_point_b = b.bound(a.dtype, zero_point_a), b.weight.T, b.zero_point
+    else:
+        _check.integers("b", b.dtype)
+        _check.zero_point("zero_point_b", zero_point_b, b.dtype)
+        if b.dim() < 2:
+            raise ValueError(f"b has shape {list(b.shape)}, but must have 2 dimensions or more")
+        bound, other = b.shape[-2] * largest(a.dtype, zero_point_a) * largest(b.dtype, zero_point_b), b
+    if a.dim() < 1 or a.shape[-1] != other.shape[-2]:
+        raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {other.shape[-2]}, as b has")
+    n, acc = other.shape[-1], accumulator(bound)
+    _check.bias(bias, n)
+    if finish is not None:
+        _check.factor_per_output(finish.factor, n)
+    if not (_rust.takes(a) and _rust.takes(other) and (zero_point_b == 0 or other.dtype == torch.int8)):
+        return _torch_integer.finished(
+            _torch_integer.matmul(a, other, zero_point_a, zero_point_b, acc), bias, -1, finish
+        )
+    if isinstance(b, PackedWeight):
+        return _rust_integer.matmul(a, b.core(), n, zero_point_a, bias, acc, finish)
+    if zero_point_b:
+        other = other.short() - zero_point_b
+
+    def one(a: Tensor, b: Tensor) -> Tensor:
+        return _rust_integer.matmul(a, _rust_integer.pack(b.T, a.dtype), n, zero_point_a, bias, acc, finish)
+
+    if other.dim() == 2:
+        return one(a, other)
+    rows = a.reshape(1, -1) if a.dim() == 1 else a
+    leading: torch.Size = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])  # type: ignore[no-untyped-call]
+    many = (
+        rows.expand(*leading, *rows.shape[-2:]).flatten(0, -3),
+        other.expand(*leading, *other.shape[-2:]).flatten(0, -3),
+    )
+    dtype = acc if finish is None else finish.output.dtype
+    y = (
+        torch.stack([one(*pair) for pair in zip(*many, strict=True)])
+        if leading.numel()
+        else torch.empty(0, dtype=dtype)
+    )
+    return y.reshape(*leading, *a.shape[-2:-1], n)

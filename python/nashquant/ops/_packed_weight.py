@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _check
+from ._rust_integer import Weight, pack
 
 
 class PackedWeight:
@@ -45,6 +46,7 @@ class PackedWeight:
             raise ValueError(f"weight has {weight.shape[0]} outputs, but groups is {groups}")
         self.weight, self.dtype, self.groups, self.zero_point = weight.detach().contiguous(), dtype, groups, zero_point
         sums = (self.weight.flatten(1).long() - zero_point).abs().sum(1)
+        self._core: Weight | None = None
         self.largest_sum = int(sums.max()) if sums.numel() else 0
 
     @classmethod
@@ -60,6 +62,21 @@ class PackedWeight:
             raise ValueError(f"weight has shape {list(weight.shape)}, which are no {groups} groups of kernels")
         parts = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
         return cls(parts.flip(list(range(2, weight.dim()))), dtype, groups=groups, zero_point=zero_point)
+
+    @property
+    def runs_in_rust(self) -> bool:
+        """Do its integers, less the zero point, fit into 16 bits?"""
+        return self.zero_point == 0 or self.weight.dtype == torch.int8
+
+    def core(self) -> Weight:
+        """What the kernels read; packed when it is first asked for, and kept."""
+        if self._core is None:
+            weight, (n, part) = self.weight, self.weight.shape[:2]
+            if self.zero_point:
+                weight = weight.short() - self.zero_point
+            depthwise = self.groups > 1 and self.groups == n and part == 1
+            self._core = pack(weight.movedim(1, -1).reshape(n, -1), self.dtype, self.groups, depthwise)
+        return self._core
 
     def bound(self, dtype: torch.dtype, zero_point: int = 0) -> int:
         """What no accumulator exceeds, for activations of `dtype`: the largest sum of magnitudes times theirs."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from nashquant import _core
 from nashquant.arithmetic import NASH, Arithmetic
 
+from ._finish import Finish
 from ._output import Output
 from ._rust import dense
+from ._windows import Windows
+
+Weight = _core.Weight
 
 
 def landing(output: Output, arithmetic: Arithmetic) -> _core.Landing:
@@ -62,6 +69,61 @@ def lookup(x: Tensor, table: Tensor) -> Tensor:
     y = torch.empty_like(x, dtype=table.dtype)
     _core.lookup(x, table.contiguous(), y)
     return y
+
+
+def _finishing(finish: Finish | None) -> dict[str, Any]:
+    if finish is None:
+        return {"factor": None, "landing": None}
+    return {"factor": factors(finish.factor), "landing": landing(finish.output, finish.arithmetic)}
+
+
+def _bias(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.long().contiguous()
+
+
+def pack(weight: Tensor, dtype: torch.dtype, groups: int = 1, depthwise: bool = False) -> Weight:
+    """`[N, K]`, ready for activations of `dtype`."""
+    return _core.Weight(weight.contiguous(), groups=groups, wide=dtype == torch.int16, depthwise=depthwise)
+
+
+def matmul(
+    a: Tensor, weight: Weight, n: int, zero_point: int, bias: Tensor | None, acc: torch.dtype, finish: Finish | None
+) -> Tensor:
+    """`a @ weight.T` of `n` columns, as accumulators of `acc` or finished."""
+    rows = a.reshape(-1, a.shape[-1]) if a.numel() else a.new_empty(a.shape[:-1].numel(), a.shape[-1])
+    y = torch.empty(rows.shape[0], n, dtype=finish.output.dtype if finish else acc)
+    _core.matmul(rows.contiguous(), weight, y, zero_point=zero_point, bias=_bias(bias), **_finishing(finish))
+    return y.reshape(*a.shape[:-1], n)
+
+
+def conv(
+    x: Tensor,
+    weight: Weight,
+    shape: Sequence[int],
+    over: Windows,
+    zero_point: int,
+    bias: Tensor | None,
+    acc: torch.dtype,
+    finish: Finish | None,
+) -> Tensor:
+    """The convolution with a weight of that shape, as accumulators of `acc` or finished; channels last."""
+    one = [1] * (5 - x.dim())
+    last = x.movedim(1, -1).contiguous()
+    size = over.output(x.shape[2:], shape[2:])
+    y = torch.empty(x.shape[0], *size, shape[0], dtype=finish.output.dtype if finish else acc)
+    _core.conv(
+        last.reshape(x.shape[0], *one, *last.shape[1:]),
+        weight,
+        y.view(x.shape[0], *one, *y.shape[1:]),
+        kernel=[*one, *shape[2:]],
+        stride=[*one, *over.stride],
+        before=[*[0 for _ in one], *[before for before, _ in over.padding]],
+        dilation=[*one, *over.dilation],
+        zero_point=zero_point,
+        bias=_bias(bias),
+        **_finishing(finish),
+    )
+    return y.movedim(-1, 1)
 
 
 def _alike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

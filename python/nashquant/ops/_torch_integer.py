@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from nashquant.arithmetic import NASH, TFLITE, Arithmetic, Rounding
 
+from ._finish import Finish
 from ._fixed_point import multiplied, on_common_shift, shifted
 from ._output import Output
 
@@ -88,3 +89,13 @@ def conv(
     function = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
     weight = weight.double() - zero_point_weight
     return function(padded, weight, None, stride, 0, dilation, groups).to(dtype)
+
+
+def finished(acc: Tensor, bias: Tensor | None, axis: int, finish: Finish | None) -> Tensor:
+    """`acc + bias` requantized, both for each index of `axis`; or `acc` as it is."""
+    if finish is None:
+        return acc
+    if bias is not None:
+        acc = acc.long() + bias.reshape([-1 if i == axis % acc.dim() else 1 for i in range(acc.dim())])
+    of = axis if isinstance(finish.factor, Tensor) else None
+    return requantize(acc, finish.factor, finish.output, of, finish.arithmetic)

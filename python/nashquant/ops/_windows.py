@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
-from ._packed_weight import PackedWeight
+if TYPE_CHECKING:
+    from ._packed_weight import PackedWeight
 
 Padding = int | Sequence[int] | Sequence[tuple[int, int]]
 

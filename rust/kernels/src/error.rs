@@ -58,6 +58,13 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// A matrix product with the weight of a convolution in groups.
+    Groups {
+        /// How many.
+        groups: usize,
+    },
+    /// A convolution without a window, or with a stride or dilation of 0.
+    Window,
     /// There is no minimum of nothing.
     Empty,
     /// `stride` of a search is zero.
@@ -108,6 +115,10 @@ impl fmt::Display for Error {
             Self::Factor { value } => {
                 write!(f, "a factor is {value:?}, but must be at least 0 and less than 2**31")
             }
+            Self::Groups { groups } => {
+                write!(f, "the weight has {groups} groups, but of a matrix product must have one")
+            }
+            Self::Window => write!(f, "there is no window: a stride or dilation is 0, or x is too small"),
             Self::Empty => write!(f, "x has no elements, so no minimum, maximum or scale"),
             Self::Bins => write!(f, "bins is 0, but must be at least 1"),
             Self::Limit { channel, limit } => {

@@ -16,12 +16,14 @@ pub(crate) enum Level {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
 
 impl Isa {
-    /// Every instruction set this CPU has, the widest last: x86-64 baseline, v2, v3, v4; or NEON.
+    /// Every instruction set this CPU has, the widest last: x86-64 baseline, v2, v3, v4, and v4 with VNNI; or NEON.
     #[must_use]
     pub fn available() -> Vec<Self> {
         let mut found = vec![Self(Level::Baseline)];
@@ -34,6 +36,9 @@ impl Isa {
                     found.push(Self(Level::Avx2));
                     if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
                         found.push(Self(Level::Avx512));
+                        if has!("avx512vnni") {
+                            found.push(Self(Level::Avx512Vnni));
+                        }
                     }
                 }
             }
@@ -45,7 +50,7 @@ impl Isa {
         found
     }
 
-    /// One word: `baseline`, `sse42`, `avx2`, `avx512` or `neon`.
+    /// One word: `baseline`, `sse42`, `avx2`, `avx512`, `avx512_vnni` or `neon`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -56,9 +61,19 @@ impl Isa {
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Vnni => "avx512_vnni",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "neon",
         }
+    }
+
+    /// Has it the instructions that multiply four bytes and add them up?
+    pub(crate) fn has_vnni(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Level::Avx512Vnni;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// The widest instruction set of this CPU. Looks once.
@@ -98,9 +113,10 @@ macro_rules! per_isa {
             // SAFETY: an `Isa(Avx2)` is only made after detecting avx2, bmi1, bmi2, lzcnt, f16c and all of Sse42.
             #[cfg(target_arch = "x86_64")]
             $crate::isa::Level::Avx2 => unsafe { avx2::<$($generic),*>($($arg),*) },
-            // SAFETY: an `Isa(Avx512)` is only made after detecting avx512f, bw, dq, vl and all of Avx2.
+            // SAFETY: an `Isa(Avx512)` or `Isa(Avx512Vnni)` is only made after detecting avx512f, bw, dq, vl and all of
+            // Avx2.
             #[cfg(target_arch = "x86_64")]
-            $crate::isa::Level::Avx512 => unsafe { avx512::<$($generic),*>($($arg),*) },
+            $crate::isa::Level::Avx512 | $crate::isa::Level::Avx512Vnni => unsafe { avx512::<$($generic),*>($($arg),*) },
             // SAFETY: an `Isa(Neon)` is only made after detecting neon.
             #[cfg(target_arch = "aarch64")]
             $crate::isa::Level::Neon => unsafe { neon::<$($generic),*>($($arg),*) },
@@ -114,9 +130,9 @@ macro_rules! per_f16c {
     ($isa:expr, $with:expr, $portable:expr, ($($arg:ident: $kind:ty),*)) => {{
         #[allow(unsafe_code, reason = "an Isa is only made after detecting its features")]
         match $isa.0 {
-            // SAFETY: an `Isa(Avx2)` or `Isa(Avx512)` is only made after detecting avx2 and f16c.
+            // SAFETY: an `Isa` of these levels is only made after detecting avx2 and f16c.
             #[cfg(target_arch = "x86_64")]
-            $crate::isa::Level::Avx2 | $crate::isa::Level::Avx512 => unsafe { $with($($arg),*) },
+            $crate::isa::Level::Avx2 | $crate::isa::Level::Avx512 | $crate::isa::Level::Avx512Vnni => unsafe { $with($($arg),*) },
             _ => $crate::isa::per_isa!($isa, $portable, [], ($($arg: $kind),*) -> ()),
         }
     }};

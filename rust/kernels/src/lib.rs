@@ -4,6 +4,7 @@
 //! compiled for each instruction set ([`Isa`]) and run by whoever lends threads ([`parallel::Team`]); the bits of
 //! the result depend on neither.
 
+pub mod conv;
 mod element;
 mod error;
 pub mod fake_quantize;
@@ -11,6 +12,7 @@ mod half;
 pub mod integer;
 mod isa;
 mod layout;
+pub mod matmul;
 pub mod observe;
 pub mod parallel;
 

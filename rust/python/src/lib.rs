@@ -3,6 +3,7 @@
 mod capability;
 mod error;
 mod fake_quantize;
+mod gemm;
 mod integer;
 mod observe;
 mod strides;
@@ -31,6 +32,7 @@ mod core {
             fake_quantize_per_channel, fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
             fake_quantize_per_tensor_with_mask,
         },
+        gemm::{Weight, conv, matmul},
         integer::{Landing, add_saturating, lookup, mul_saturating, requantize},
         is_dense,
         observe::{

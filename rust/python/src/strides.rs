@@ -46,6 +46,31 @@ pub(crate) fn check_same_order(a: &View<'_>, b: &View<'_>) -> PyResult<()> {
     Err(PyValueError::new_err(fault))
 }
 
+/// An error unless the last axis of `x` is the innermost, and so on.
+pub(crate) fn check_contiguous(x: &View<'_>) -> PyResult<()> {
+    let mut filled = 1;
+    for (&size, &stride) in x.shape.iter().zip(x.strides).rev() {
+        if size > 1 && stride != filled && x.len > 0 {
+            let message = format!(
+                "{} has shape {:?} and strides {:?}, but must be contiguous",
+                x.name, x.shape, x.strides
+            );
+            return Err(PyValueError::new_err(message));
+        }
+        filled *= size;
+    }
+    Ok(())
+}
+
+/// An error unless `x` has so many axes.
+pub(crate) fn sizes<const N: usize>(x: &View<'_>) -> PyResult<[usize; N]> {
+    check_contiguous(x)?;
+    let sizes: Vec<_> = x.shape.iter().map(|&size| size as usize).collect();
+    sizes.try_into().map_err(|_| {
+        PyValueError::new_err(format!("{} has {} dimensions, but must have {N}", x.name, x.shape.len()))
+    })
+}
+
 /// Where the channels of axis `axis` of a dense tensor lie.
 pub(crate) fn channels(x: &View<'_>, axis: i64) -> PyResult<Layout> {
     let ndim = x.shape.len() as i64;

@@ -1,0 +1,56 @@
+//! Convolutions of integers, exact in accumulators that never wrap.
+//!
+//! ```text
+//! for each window: row = what lies under its taps, or the zero point where nothing does
+//! acc = row @ weight.T                                          # the matrix product, over blocks of windows
+//! depthwise: acc[channel] = sum over taps of x[tap][channel] * w[tap][channel]
+//! ```
+//!
+//! `x` is `[batch, depth, height, width, channels]`, channels last; one and two dimensions are three, some of size 1.
+
+mod depthwise;
+mod geometry;
+
+pub use depthwise::{Depthwise, conv_depthwise};
+pub use geometry::Geometry;
+
+use crate::{
+    Error,
+    error::check_len,
+    integer::Integer,
+    matmul::{Finish, Weight, largest},
+    parallel::Team,
+};
+
+/// Writes the convolution of `x`, finished, to `y`: `[batch, *windows, weight.len()]`. The depth of the weight is
+/// `[*kernel, channels of a group]`. Exact, so the same on every [`crate::Isa`] and [`Team`].
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if lengths do not fit the geometry and the weight; [`Error::Window`] if there is none.
+#[allow(clippy::too_many_arguments, reason = "one convolution")]
+pub fn conv<T: Integer, F: Finish>(
+    team: &dyn Team,
+    x: &[T],
+    geometry: Geometry,
+    zero_point: i16,
+    weight: &Weight,
+    bias: Option<&[i64]>,
+    finish: &F,
+    y: &mut [F::Y],
+) -> Result<(), Error> {
+    let windows = geometry.check(x.len())?;
+    let channels = geometry.channels / weight.groups().max(1);
+    check_len("weight", weight.depth(), geometry.taps() * channels)?;
+    check_len("y", y.len(), windows.saturating_mul(weight.len()))?;
+    if let Some(bias) = bias {
+        check_len("bias", bias.len(), weight.len())?;
+    }
+    finish.check(weight.len())?;
+    let offsets = weight.offsets(zero_point.into(), largest::<T>(zero_point), bias);
+    let outside = T::narrow(zero_point.into());
+    let fill = |group: usize, row: usize, taps: &mut [T]| {
+        geometry.gather(x, row, group * channels, channels, outside, taps);
+    };
+    weight.run(team, windows, &offsets, fill, finish, y);
+    Ok(())
+}

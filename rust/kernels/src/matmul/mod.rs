@@ -1,0 +1,59 @@
+//! Products of integer matrices, exact in accumulators that never wrap.
+//!
+//! ```text
+//! acc[m][n] = sum over k of (a[m][k] - zero_point) * w[n][k] + bias[n]
+//! y         = acc, or requantize(acc)
+//! ```
+//!
+//! The sums are i32 modulo 2^32 where the weight's own values prove that the end fits (whatever wraps between comes
+//! back), else i64 over pieces of the depth.
+
+mod block;
+mod tile;
+mod weight;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use block::{Exact32, Exact64, Finish, Requantized};
+pub use weight::Weight;
+
+use crate::{Error, error::check_len, integer::Integer, parallel::Team};
+
+/// Writes `a @ weight.T`, finished, to `y`: rows of `weight.len()`. Exact, so the same on every [`crate::Isa`] and
+/// [`Team`].
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if lengths do not fit `rows`, the depth and the outputs; [`Error::Groups`] if the weight
+/// has several groups.
+#[allow(clippy::too_many_arguments, reason = "one product")]
+pub fn matmul<T: Integer, F: Finish>(
+    team: &dyn Team,
+    a: &[T],
+    rows: usize,
+    zero_point: i16,
+    weight: &Weight,
+    bias: Option<&[i64]>,
+    finish: &F,
+    y: &mut [F::Y],
+) -> Result<(), Error> {
+    let depth = weight.depth;
+    if weight.groups != 1 {
+        return Err(Error::Groups { groups: weight.groups });
+    }
+    check_len("a", a.len(), rows.saturating_mul(depth))?;
+    check_len("y", y.len(), rows.saturating_mul(weight.len()))?;
+    if let Some(bias) = bias {
+        check_len("bias", bias.len(), weight.len())?;
+    }
+    finish.check(weight.len())?;
+    let offsets = weight.offsets(zero_point.into(), largest::<T>(zero_point), bias);
+    let fill = |_, row: usize, x: &mut [T]| x.copy_from_slice(&a[row * depth..(row + 1) * depth]);
+    weight.run(team, rows, &offsets, fill, finish, y);
+    Ok(())
+}
+
+/// The largest magnitude of `x - zero_point`.
+pub(crate) fn largest<T: Integer>(zero_point: i16) -> i64 {
+    let (low, high) = (i64::from(T::ENDS.0), i64::from(T::ENDS.1));
+    (high - i64::from(zero_point)).max(i64::from(zero_point) - low)
+}

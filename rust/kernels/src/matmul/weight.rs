@@ -1,0 +1,136 @@
+//! A weight in the order that tiles read: panels of 16 outputs, in each of them groups of 4 bytes along the depth.
+
+use crate::{Error, Isa, error::check_len, integer::Integer};
+
+/// Outputs of one panel.
+pub(super) const PANEL: usize = 16;
+/// Of a group: four i8, or two i16.
+pub(super) const GROUP_BYTES: usize = 4;
+
+/// What the panels hold.
+#[derive(Clone, Debug)]
+pub(super) enum Panels {
+    /// i8, against activations that were made unsigned by adding 128.
+    Quads(Vec<i8>),
+    /// i16.
+    Pairs(Vec<i16>),
+    /// The upper and the lower byte of i16 for themselves, as i16 with a sign: `upper * 256 + lower`.
+    Halves(Vec<i16>, Vec<i16>),
+}
+
+/// A weight `[groups * outputs, depth]`, packed once for one instruction set.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    pub(super) isa: Isa,
+    pub(super) panels: Panels,
+    pub(super) groups: usize,
+    /// Outputs of one group.
+    pub(super) outputs: usize,
+    pub(super) depth: usize,
+    /// The sum over the depth, for each output.
+    pub(super) sums: Vec<i64>,
+    /// The largest sum of magnitudes over the depth.
+    pub(super) largest: i64,
+}
+
+impl Weight {
+    /// Packs `w`, row after row, for activations of 16 bits if `wide`, else of 8.
+    ///
+    /// # Errors
+    /// [`Error::LengthMismatch`] if `w` has not `groups * outputs * depth` elements.
+    pub fn pack<W: Integer>(
+        isa: Isa,
+        w: &[W],
+        groups: usize,
+        outputs: usize,
+        depth: usize,
+        wide: bool,
+    ) -> Result<Self, Error> {
+        let len = groups.checked_mul(outputs).and_then(|n| n.checked_mul(depth));
+        check_len("weight", w.len(), len.unwrap_or(usize::MAX))?;
+        let rows = || (0..groups * outputs).map(|row| &w[row * depth..(row + 1) * depth]);
+        let order = |of: &dyn Fn(i16) -> i16, units| ordered(w, groups, outputs, depth, units, of);
+        let narrow = W::ENDS.1 == i16::from(i8::MAX);
+        let panels = if narrow && !wide && isa.has_vnni() {
+            Panels::Quads(order(&|w| w, 4).into_iter().map(|w| w as i8).collect())
+        } else if narrow || !wide {
+            Panels::Pairs(order(&|w| w, 2))
+        } else {
+            let lower = |w: i16| i16::from(w as i8);
+            Panels::Halves(
+                order(&|w| ((i32::from(w) - i32::from(lower(w))) >> 8) as i16, 2),
+                order(&lower, 2),
+            )
+        };
+        Ok(Self {
+            isa,
+            panels,
+            groups,
+            outputs,
+            depth,
+            sums: rows().map(|row| row.iter().map(|w| i64::from(w.widen())).sum()).collect(),
+            largest: rows()
+                .map(|row| row.iter().map(|w| i64::from(w.widen()).abs()).sum())
+                .max()
+                .unwrap_or(0),
+        })
+    }
+
+    pub(crate) fn groups(&self) -> usize {
+        self.groups
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Outputs of all groups.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.groups * self.outputs
+    }
+
+    /// Has it no output?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements of a group of the depth.
+    pub(super) fn units(&self) -> usize {
+        if matches!(self.panels, Panels::Quads(_)) { 4 } else { 2 }
+    }
+
+    /// Groups along the depth; the last may be filled up with zeros.
+    pub(super) fn steps(&self) -> usize {
+        self.depth.div_ceil(self.units())
+    }
+
+    /// Panels of one group of outputs; the last may be filled up with zeros.
+    pub(super) fn panels_per_group(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+}
+
+/// Every element, as `of` makes it, at its place in the panels.
+fn ordered<W: Integer>(
+    w: &[W],
+    groups: usize,
+    outputs: usize,
+    depth: usize,
+    units: usize,
+    of: &dyn Fn(i16) -> i16,
+) -> Vec<i16> {
+    let (steps, panels) = (depth.div_ceil(units), outputs.div_ceil(PANEL));
+    let mut packed = vec![0; groups * panels * steps * PANEL * units];
+    for group in 0..groups {
+        for output in 0..outputs {
+            let first = (group * outputs + output) * depth;
+            let panel = (group * panels + output / PANEL) * steps * PANEL * units;
+            for (k, w) in w[first..first + depth].iter().enumerate() {
+                packed[panel + (k / units * PANEL + output % PANEL) * units + k % units] = of(w.widen());
+            }
+        }
+    }
+    packed
+}

@@ -1,0 +1,269 @@
+//! Matrix products and convolutions of integers, on every instruction set and team, against i64 written to be read.
+
+mod naive;
+
+use naive::Threads;
+use nashquant_kernels::{
+    Isa, Layout,
+    conv::{Depthwise, Geometry, conv, conv_depthwise},
+    integer::{Arithmetic, Integer, Output, Requantizer, requantize},
+    matmul::{Exact32, Exact64, Requantized, Weight, matmul},
+    parallel::{Serial, Team},
+};
+use proptest::prelude::*;
+
+const TEAMS: [&dyn Team; 3] = [&Serial, &Threads(2), &Threads(7)];
+
+/// Numbers of the whole range, both ends among them; the same every time.
+fn noise<T: Integer>(n: usize, seed: u32) -> Vec<T> {
+    let (low, high) = (i64::from(T::ENDS.0), i64::from(T::ENDS.1));
+    let random = |i: usize| {
+        (i as u32).wrapping_add(seed).wrapping_mul(2_654_435_761).rotate_left(9).wrapping_mul(0x85eb_ca6b)
+    };
+    let value = |i: usize| match random(i) >> 28 {
+        0 => high,
+        1 => low,
+        _ => low + i64::from(random(i + 1)) % (high - low + 1),
+    };
+    (0..n).map(|i| T::narrow(value(i) as i32)).collect()
+}
+
+fn naive_matmul<A: Integer, W: Integer>(
+    a: &[A],
+    w: &[W],
+    depth: usize,
+    zero_point: i16,
+    bias: &[i64],
+) -> Vec<i64> {
+    let mut y = Vec::new();
+    for row in a.chunks(depth) {
+        for (w, bias) in w.chunks(depth).zip(bias) {
+            let terms = row.iter().zip(w);
+            let of = |a: A, w: W| (i64::from(a.widen()) - i64::from(zero_point)) * i64::from(w.widen());
+            y.push(terms.map(|(a, w)| of(*a, *w)).sum::<i64>() + bias);
+        }
+    }
+    y
+}
+
+fn products<A: Integer, W: Integer>(m: usize, n: usize, depth: usize, zero_point: i16) {
+    let (a, w): (Vec<A>, Vec<W>) = (noise(m * depth, 1), noise(n * depth, 2));
+    let bias: Vec<i64> = (0..n as i64).map(|i| 1000 * i - 7).collect();
+    let exact = naive_matmul(&a, &w, depth, zero_point, &bias);
+    let factors: Vec<f64> = (0..n).map(|i| 1e-4 * (1.0 + i as f64) / (depth as f64)).collect();
+    let by = Requantizer::new(&factors, Arithmetic::NASH, Output::all::<i16>()).unwrap();
+    let mut finished = vec![0_i16; m * n];
+    let layout = Layout { outer: m, channels: n, inner: 1 };
+    requantize(Isa::best(), &Serial, &exact, layout, &by, &mut finished).unwrap();
+    for isa in Isa::available() {
+        let weight = Weight::pack(isa, &w, 1, n, depth, A::ENDS.1 > 127).unwrap();
+        for team in TEAMS {
+            let mut y = vec![77; m * n];
+            matmul(team, &a, m, zero_point, &weight, Some(&bias), &Exact64, &mut y).unwrap();
+            assert!(y == exact, "{isa:?} {m} {n} {depth}");
+            if exact.iter().all(|y| i32::try_from(*y).is_ok()) {
+                let mut y = vec![77; m * n];
+                matmul(team, &a, m, zero_point, &weight, Some(&bias), &Exact32, &mut y).unwrap();
+                assert!(y.iter().map(|y| i64::from(*y)).eq(exact.iter().copied()), "{isa:?} {m} {n} {depth}");
+            }
+            let mut y = vec![77; m * n];
+            matmul(team, &a, m, zero_point, &weight, Some(&bias), &Requantized::new(&by), &mut y).unwrap();
+            assert!(y == finished, "{isa:?} {m} {n} {depth}");
+        }
+    }
+}
+
+fn all_types(m: usize, n: usize, depth: usize, zero_point: i16) {
+    products::<i8, i8>(m, n, depth, zero_point);
+    products::<i16, i8>(m, n, depth, zero_point);
+    products::<i8, i16>(m, n, depth, zero_point);
+    products::<i16, i16>(m, n, depth, zero_point);
+}
+
+#[test]
+fn tiles_of_all_heights_and_widths_are_exact() {
+    for m in 1..=26 {
+        all_types(m, 1 + m * 3 % 50, 1 + m % 9, 0);
+    }
+    for n in 1..=66 {
+        all_types(5, n, 6, -3);
+    }
+    all_types(300, 70, 33, 5);
+}
+
+#[test]
+fn depths_around_every_piece_are_exact() {
+    for depth in [1, 2, 3, 4, 5, 509, 510, 511, 512, 1020, 1021, 65_535, 65_537, 100_000] {
+        all_types(2, 18, depth, 0);
+    }
+}
+
+#[test]
+fn extremes_everywhere_do_not_wrap() {
+    for depth in [512, 66_000, 131_073] {
+        for isa in Isa::available() {
+            for (a, w) in [(i16::MIN, i16::MIN), (i16::MAX, i16::MIN), (i16::MIN, i16::MAX), (-32640, 127)] {
+                let weight = Weight::pack(isa, &vec![w; depth], 1, 1, depth, true).unwrap();
+                let mut y = [0_i64];
+                matmul(&Serial, &vec![a; depth], 1, 0, &weight, None, &Exact64, &mut y).unwrap();
+                assert_eq!(y[0], depth as i64 * i64::from(a) * i64::from(w), "{isa:?}");
+            }
+            let weight = Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, false).unwrap();
+            let mut y = [0_i64];
+            matmul(&Serial, &vec![i8::MAX; depth], 1, -128, &weight, None, &Exact64, &mut y).unwrap();
+            assert_eq!(y[0], depth as i64 * 255 * -128, "{isa:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_times_nothing_is_the_bias() {
+    let weight = Weight::pack::<i8>(Isa::best(), &[], 1, 2, 0, false).unwrap();
+    let mut y = [9_i64; 6];
+    matmul::<i8, _>(&Serial, &[], 3, 0, &weight, Some(&[5, -5]), &Exact64, &mut y).unwrap();
+    assert_eq!(y, [5, -5, 5, -5, 5, -5]);
+    matmul::<i8, _>(&Serial, &[], 0, 0, &weight, None, &Exact64, &mut []).unwrap();
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let weight = Weight::pack(Isa::best(), &[1_i8; 6], 1, 2, 3, false).unwrap();
+    let run = |a: &[i8], bias: Option<&[i64]>, y: &mut [i64]| {
+        matmul(&Serial, a, 1, 0, &weight, bias, &Exact64, y).unwrap_err().to_string()
+    };
+    assert_eq!(run(&[0; 4], None, &mut [0; 2]), "a has 4 elements, but 3 are needed");
+    assert_eq!(run(&[0; 3], None, &mut [0; 3]), "y has 3 elements, but 2 are needed");
+    assert_eq!(run(&[0; 3], Some(&[1]), &mut [0; 2]), "bias has 1 elements, but 2 are needed");
+    let by = Requantizer::new(&[1.0; 3], Arithmetic::NASH, Output::all::<i8>()).unwrap();
+    let error = matmul(&Serial, &[0_i8; 3], 1, 0, &weight, None, &Requantized::<i8>::new(&by), &mut [0; 2]);
+    assert_eq!(error.unwrap_err().to_string(), "factor has 3 elements, but 2 are needed");
+    let groups = Weight::pack(Isa::best(), &[1_i8; 6], 2, 1, 3, false).unwrap();
+    let error =
+        matmul(&Serial, &[0_i8; 3], 1, 0, &groups, None, &Exact64, &mut [0; 2]).unwrap_err().to_string();
+    assert_eq!(error, "the weight has 2 groups, but of a matrix product must have one");
+}
+
+/// Any place of `x`, or the zero point.
+fn naive_conv<X: Integer, W: Integer>(
+    x: &[X],
+    g: Geometry,
+    zero_point: i16,
+    w: &[W],
+    groups: usize,
+    outputs: usize,
+) -> Vec<i64> {
+    let (part, mut y) = (g.channels / groups, Vec::new());
+    let taps: usize = g.kernel.iter().product();
+    for window in 0..g.batch * g.output.iter().product::<usize>() {
+        let [_, height, width] = g.output;
+        let place = [window / width / height % g.output[0], window / width % height, window % width];
+        let image = window / g.output.iter().product::<usize>();
+        for output in 0..groups * outputs {
+            let mut sum = 0;
+            for tap in 0..taps {
+                let of_tap =
+                    [tap / g.kernel[2] / g.kernel[1], tap / g.kernel[2] % g.kernel[1], tap % g.kernel[2]];
+                let at: Vec<i64> = (0..3)
+                    .map(|i| (place[i] * g.stride[i] + of_tap[i] * g.dilation[i]) as i64 - g.before[i] as i64)
+                    .collect();
+                if (0..3).any(|i| at[i] < 0 || at[i] >= g.size[i] as i64) {
+                    continue;
+                }
+                let first = ((image as i64 * g.size[0] as i64 + at[0]) * g.size[1] as i64 + at[1])
+                    * g.size[2] as i64
+                    + at[2];
+                for c in 0..part {
+                    let x = x[first as usize * g.channels + output / outputs * part + c].widen();
+                    let w = w[(output * taps + tap) * part + c].widen();
+                    sum += (i64::from(x) - i64::from(zero_point)) * i64::from(w);
+                }
+            }
+            y.push(sum);
+        }
+    }
+    y
+}
+
+fn convolutions<X: Integer, W: Integer>(g: Geometry, groups: usize, outputs: usize, zero_point: i16) {
+    let taps: usize = g.kernel.iter().product();
+    let part = g.channels / groups;
+    let x: Vec<X> = noise(g.batch * g.size.iter().product::<usize>() * g.channels, 3);
+    let w: Vec<W> = noise(groups * outputs * taps * part, 4);
+    let exact = naive_conv(&x, g, zero_point, &w, groups, outputs);
+    for isa in Isa::available() {
+        for team in TEAMS {
+            let mut y = vec![77; exact.len()];
+            let weight = Weight::pack(isa, &w, groups, outputs, taps * part, X::ENDS.1 > 127).unwrap();
+            conv(team, &x, g, zero_point, &weight, None, &Exact64, &mut y).unwrap();
+            assert!(y == exact, "{isa:?} {g:?}");
+            if part == 1 && outputs == 1 {
+                let weight = Depthwise::new(isa, &w, groups).unwrap();
+                let mut y = vec![77; exact.len()];
+                conv_depthwise(team, &x, g, zero_point, &weight, None, &Exact64, &mut y).unwrap();
+                assert!(y == exact, "depthwise {isa:?} {g:?}");
+            }
+        }
+    }
+}
+
+const SQUARE: Geometry = Geometry {
+    batch: 2,
+    size: [1, 7, 6],
+    channels: 6,
+    kernel: [1, 3, 3],
+    stride: [1, 1, 1],
+    before: [0, 1, 1],
+    dilation: [1, 1, 1],
+    output: [1, 7, 6],
+};
+
+#[test]
+fn windows_of_every_kind_are_exact() {
+    let strided = Geometry { stride: [1, 2, 3], output: [1, 4, 2], ..SQUARE };
+    let dilated = Geometry { dilation: [1, 2, 2], before: [0, 2, 2], ..SQUARE };
+    let outside = Geometry { before: [0, 9, 5], output: [1, 20, 14], ..SQUARE };
+    let solid =
+        Geometry { size: [4, 7, 6], kernel: [2, 3, 3], before: [1, 1, 1], output: [5, 7, 6], ..SQUARE };
+    for g in [SQUARE, strided, dilated, outside, solid] {
+        for (groups, outputs) in [(1, 5), (2, 3), (6, 1), (6, 2), (3, 17)] {
+            for zero_point in [0, -5] {
+                convolutions::<i8, i8>(g, groups, outputs, zero_point);
+                convolutions::<i16, i8>(g, groups, outputs, zero_point);
+                convolutions::<i8, i16>(g, groups, outputs, zero_point);
+                convolutions::<i16, i16>(g, groups, outputs, zero_point);
+            }
+        }
+    }
+}
+
+#[test]
+fn many_blocks_of_windows_are_shared_by_threads() {
+    let g = Geometry { size: [1, 60, 61], channels: 40, output: [1, 60, 61], ..SQUARE };
+    convolutions::<i8, i8>(g, 1, 9, 3);
+    convolutions::<i8, i8>(g, 40, 1, 3);
+}
+
+#[test]
+fn windows_that_are_none_are_refused() {
+    let weight = Weight::pack(Isa::best(), &[1_i8; 54], 1, 1, 54, false).unwrap();
+    let run = |g: Geometry, x: usize| {
+        conv(&Serial, &vec![0_i8; x], g, 0, &weight, None, &Exact64, &mut [0; 84]).unwrap_err().to_string()
+    };
+    let none = "there is no window: a stride or dilation is 0, or x is too small";
+    assert_eq!(run(Geometry { stride: [1, 0, 1], ..SQUARE }, 504), none);
+    assert_eq!(run(Geometry { output: [1, 0, 6], ..SQUARE }, 504), none);
+    assert_eq!(run(SQUARE, 503), "x has 503 elements, but 504 are needed");
+    assert_eq!(
+        run(Geometry { kernel: [1, 1, 3], ..SQUARE }, 504),
+        "weight has 54 elements, but 18 are needed"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_product_is_exact(m in 0..40_usize, n in 0..40_usize, depth in 1..80_usize, zero_point in -128..128_i16) {
+        products::<i8, i8>(m, n, depth, zero_point);
+        products::<i16, i8>(m, n, depth, zero_point);
+        products::<i16, i16>(m, n, depth, zero_point);
+    }
+}
