@@ -1,0 +1,272 @@
+"""Arithmetic between two quantized tensors: one rounding, one saturation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nashquant import ops
+
+from ._fixed_point import Factors
+from ._forms import Accumulator, Grid, NotIntegerError, Plain, Target
+from ._joins import operand
+from ._rescale import land
+from ._step import Made
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ._plan import Plan
+
+__all__ = ["COMPARISONS", "add", "compare", "div", "maximum", "minimum", "mul", "sub", "where"]
+
+
+def add(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """`a + b`: of two grids at once, or onto an accumulator."""
+    return _sum(plan, node, target, 1)
+
+
+def sub(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """`a - b`, likewise."""
+    return _sum(plan, node, target, -1)
+
+
+def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
+    a, b = node.inputs
+    forms = plan.form(a), plan.form(b)
+    if any(isinstance(form, Accumulator) for form in forms):
+        return _onto_accumulator(plan, node, target, sign)
+    target = needed(target)
+    (slot_a, grid_a), (slot_b, grid_b) = plan.grid(a), plan.grid(b)
+    grid, kernel = target.grid, ops.add_saturating if sign > 0 else ops.sub_saturating
+    # A zero point is added after rounding: in 16 bits, where 8 saturate only in the end.
+    dtype = torch.int16 if grid.zero_point else grid.dtype
+    if grid.zero_point and grid.dtype == torch.int16:
+        raise NotIntegerError("its output has 16 bits and a zero point")
+    wide = torch.int8 if _is_int8(grid_a) and _is_int8(grid_b) else torch.int16
+    factors = grid_a.scale / grid.scale, grid_b.scale / grid.scale
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        x, y = broadcast(_as(grid_a.centered(x), wide), _as(grid_b.centered(y), wide))
+        return finish(kernel(x, y, *factors, dtype=dtype, arithmetic=plan.arithmetic), target)
+
+    return Made(run, (slot_a, slot_b), (grid,))
+
+
+def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
+    """The other operand is brought to the steps of the accumulator, rounded there, and added exactly."""
+    a, b = node.inputs
+    assert a is not None
+    assert b is not None
+    first = isinstance(plan.form(a), Accumulator)
+    of_acc, of_other = (1, sign) if first else (sign, 1)
+    acc_value, other = (a, b) if first else (b, a)
+    form = plan.form(acc_value)
+    assert isinstance(form, Accumulator)
+    slots: tuple[str, ...] = (plan.slot(acc_value),)
+    constant = plan.constant(other)
+    bring: Callable[[Tensor, Tensor], Tensor]
+    if constant is not None:
+        real = constant.double()
+
+        def bring(acc: Tensor, _: Tensor) -> Tensor:
+            return torch.round(real / form.along(acc)).long()
+    else:
+        other_form = plan.form(other)
+        if isinstance(other_form, Plain) or not isinstance(other_form, (Grid, Accumulator)):
+            raise NotIntegerError(f"its input {other.name!r} is not quantized")
+        slots += (plan.slot(other),)
+        theirs = other_form
+
+        def bring(acc: Tensor, x: Tensor) -> Tensor:
+            scale = torch.tensor(theirs.scale) if isinstance(theirs, Grid) else theirs.along(x)
+            x = x.long() - (theirs.zero_point if isinstance(theirs, Grid) else 0)
+            return Factors.of(scale.double() / form.along(acc)).times(x)
+
+    def accumulate(acc: Tensor, *others: Tensor) -> Tensor:
+        return of_acc * acc.long() + of_other * bring(acc, others[0] if others else acc)
+
+    if target is None:
+        return Made(accumulate, slots, (form,), accumulate)
+    factor = form.scale / target.grid.scale
+
+    def run(acc: Tensor, *others: Tensor) -> Tensor:
+        return land(accumulate(acc, *others), factor, form.axis, target, plan.arithmetic)
+
+    return Made(run, slots, (target.grid,), accumulate)
+
+
+def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """`a · b`. By a positive number alone, without a quantizer behind it, only the scale changes."""
+    if target is None:
+        return _scaled(plan, node)
+    (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
+    factor = torch.tensor(grid_a.scale * grid_b.scale / target.grid.scale, dtype=torch.float64)
+
+    def product(x: Tensor, y: Tensor) -> Tensor:
+        return (x.to(torch.int32) - grid_a.zero_point) * (y.to(torch.int32) - grid_b.zero_point)
+
+    plain = not (grid_a.zero_point or grid_b.zero_point or target.grid.zero_point) and grid_a.dtype == grid_b.dtype
+    grid = target.grid
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        if plain:
+            x, y = broadcast(x, y)
+            made = ops.mul_saturating(x, y, float(factor), dtype=grid.dtype, arithmetic=plan.arithmetic)
+            return finish(made, target)
+        return land(product(x, y), factor, None, target, plan.arithmetic)
+
+    return Made(run, (slot_a, slot_b), (grid,))
+
+
+def _scaled(plan: Plan, node: ir.Node) -> Made:
+    """The same integers on another scale."""
+    a, b = node.inputs
+    if node.op_type == "Mul" and plan.constant(a) is not None:
+        a, b = b, a
+    number = plan.constant(b)
+    if number is None or number.numel() != 1 or number.dim() > 1 or not 0 < float(number) < math.inf:
+        raise NotIntegerError("no quantizer behind it")
+    by = float(number) if node.op_type == "Mul" else 1 / float(number)
+    form = plan.form(a)
+    assert a is not None
+    if not isinstance(form, (Grid, Accumulator)):
+        raise NotIntegerError(f"its input {a.name!r} is not quantized")
+    scaled: Grid | Accumulator = replace(form, scale=form.scale * by)  # type: ignore[arg-type]
+    return Made(lambda q: q, (plan.slot(a),), (scaled,))
+
+
+def div(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """`a · (1 / b)`: a table has the factor of each `b`, of 31 bits as all are. By 0: the end on `a`'s side, or 0."""
+    if target is None:
+        return _scaled(plan, node)
+    (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
+    ends = torch.iinfo(grid_b.dtype)
+    divisor = torch.arange(ends.min, ends.max + 1, dtype=torch.float64) - grid_b.zero_point
+    ratio = grid_a.scale / (grid_b.scale * target.grid.scale)
+    factors = Factors.of(torch.where(divisor == 0, 0.0, ratio / divisor).clamp(-(2.0**30), 2.0**30))
+    grid, ends_of_y = target.grid, torch.iinfo(target.grid.dtype)
+
+    def run(a: Tensor, b: Tensor) -> Tensor:
+        a, index = a.long() - grid_a.zero_point, b.long() - ends.min
+        y = Factors(factors.multiplier[index], factors.shift[index]).times(a)
+        by_zero = a.sign() * (ends_of_y.max - ends_of_y.min)
+        y = torch.where(index == grid_b.zero_point - ends.min, by_zero, y)
+        return target.clamp(y + grid.zero_point)
+
+    return Made(run, (slot_a, slot_b), (grid,))
+
+
+def maximum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """The greater, of operands on one grid."""
+    return _joined(plan, node, target, torch.maximum)
+
+
+def minimum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """The lesser, likewise."""
+    return _joined(plan, node, target, torch.minimum)
+
+
+def _joined(plan: Plan, node: ir.Node, target: Target | None, join: Callable[[Tensor, Tensor], Tensor]) -> Made:
+    target = needed(target)
+    operands = [operand(plan, value, target) for value in node.inputs]
+    slots = tuple(slot for slot, _ in operands)
+
+    def run(*given: Tensor) -> Tensor:
+        y = operands[0][1](given[0])
+        for x, (_, onto) in zip(given[1:], operands[1:], strict=True):
+            y = join(y, onto(x))
+        return target.clamp(y)
+
+    return Made(run, slots, (target.grid,))
+
+
+def where(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """One or the other, both on one grid."""
+    target = needed(target)
+    condition, *rest = node.inputs
+    assert condition is not None
+    known = plan.constant(condition)
+    first = plan.plain(condition) if known is None else plan.hold(str(condition.name), known)
+    (slot_a, onto_a), (slot_b, onto_b) = (operand(plan, value, target) for value in rest)
+
+    def run(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return target.clamp(torch.where(chosen, onto_a(a), onto_b(b)))
+
+    return Made(run, (first, slot_a, slot_b), (target.grid,))
+
+
+COMPARISONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "Equal": torch.eq,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+}
+
+
+def compare(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """Which is greater: integers of one grid by themselves, of two by `(q - zero_point) · scale`, exact in f64."""
+    comparison = COMPARISONS[node.op_type]
+    sides: list[tuple[str, Grid | None]] = []
+    for value in node.inputs:
+        assert value is not None
+        constant = plan.constant(value)
+        if constant is not None and constant.is_floating_point():
+            sides.append((plan.hold(str(value.name), constant), None))
+        else:
+            sides.append(plan.grid(value))
+    (slot_a, grid_a), (slot_b, grid_b) = sides
+    if grid_a is None and grid_b is None:
+        raise NotIntegerError("it compares constants")
+    same = grid_a is not None and grid_b is not None and grid_a.same_as(grid_b)
+
+    def run(a: Tensor, b: Tensor) -> Tensor:
+        return comparison(a, b) if same else comparison(_exact(a, grid_a), _exact(b, grid_b))
+
+    return Made(run, (slot_a, slot_b), (Plain(integer=True),))
+
+
+def _exact(x: Tensor, grid: Grid | None) -> Tensor:
+    return x.double() if grid is None else (x.double() - grid.zero_point) * grid.scale
+
+
+def needed(target: Target | None) -> Target:
+    """`target`.
+
+    Raises:
+        NotIntegerError: there is none.
+    """
+    if target is None:
+        raise NotIntegerError("no quantizer behind it")
+    return target
+
+
+def finish(y: Tensor, target: Target) -> Tensor:
+    """The zero point added, and the ends of the target."""
+    if target == Target(target.grid, torch.iinfo(y.dtype).min, torch.iinfo(y.dtype).max) and not target.grid.zero_point:
+        return y
+    return target.clamp(y.to(torch.int32) + target.grid.zero_point if target.grid.zero_point else y)
+
+
+def broadcast(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the shape they have together."""
+    if x.shape == y.shape:
+        return x, y
+    shape = torch.broadcast_shapes(x.shape, y.shape)  # type: ignore[no-untyped-call]
+    return x.expand(shape), y.expand(shape)
+
+
+def _is_int8(grid: Grid) -> bool:
+    return grid.dtype == torch.int8 and grid.zero_point == 0
+
+
+def _as(x: Tensor, dtype: torch.dtype) -> Tensor:
+    if x.dtype == torch.int32:
+        raise NotIntegerError("16 bits and a zero point")
+    return x.to(dtype)

@@ -1,0 +1,36 @@
+"""Out of the integers: what a value means, for who reads it as the file has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from ._forms import Accumulator, Grid
+
+__all__ = ["reader"]
+
+_STORED = {"INT8": torch.int8, "UINT8": torch.uint8, "INT16": torch.int16}
+
+
+def reader(form: Grid | Accumulator, dtype: ir.DataType | None) -> Callable[[Tensor], Tensor]:
+    """What turns integers of `form` into the floats they stand for, or into the integers of the file if `dtype` is one.
+
+    An accumulator is clamped to 32 bits first: `clamp(acc) · scale`, in f64, then f32.
+    """
+    if dtype is not None and not dtype.is_floating_point():
+        stored = _STORED.get(dtype.name, torch.int32)
+        offset = form.offset if isinstance(form, Grid) else 0
+        return lambda q: (_clamped(q) + offset).to(stored)
+    floats = torch.float64 if dtype == ir.DataType.DOUBLE else torch.float32
+    if isinstance(form, Accumulator):
+        accumulator = form
+        return lambda acc: (_clamped(acc).double() * accumulator.along(acc)).to(floats)
+    zero_point, scale = form.zero_point, torch.tensor(form.scale, dtype=torch.float32)
+    return lambda q: ((q.to(torch.int32) - zero_point).float() * scale).to(floats)
+
+
+def _clamped(acc: Tensor) -> Tensor:
+    return acc.clamp(-(2**31), 2**31 - 1) if acc.dtype == torch.int64 else acc.to(torch.int32)

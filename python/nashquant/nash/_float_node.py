@@ -1,0 +1,92 @@
+"""What has no integer form: one node of the graph, run in ONNX Runtime as the file says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx
+import onnx_ir as ir
+from torch import Tensor
+
+from ._to_torch import to_numpy, to_torch
+
+__all__ = ["FloatNode", "outer_values"]
+
+_TYPES = {
+    **{f"tensor({dtype.name.lower()})": dtype for dtype in ir.DataType},
+    "tensor(float16)": ir.DataType.FLOAT16,
+}
+
+
+class FloatNode:
+    """Runs one node. `constants` are known, the `dynamic` values are given at each call, in order."""
+
+    def __init__(
+        self,
+        node: ir.Node,
+        dynamic: Sequence[ir.Value],
+        constants: Mapping[ir.Value, Tensor],
+        opsets: Mapping[str, int],
+    ) -> None:
+        import onnxruntime  # type: ignore[import-untyped]
+
+        self.dtypes = [value.dtype for value in dynamic]
+        self.names = [_name(value) for value in dynamic]
+        fixed = [onnx.numpy_helper.from_array(to_numpy(x, v.dtype), _name(v)) for v, x in constants.items()]
+        self.outputs = [value for value in node.outputs if value.name]
+        graph = onnx.helper.make_graph(
+            [ir.to_proto(node)],
+            "node",
+            [_info(value) for value in dynamic],
+            [onnx.ValueInfoProto(name=value.name) for value in self.outputs],
+            fixed,
+        )
+        imports = [onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items()]
+        model = onnx.helper.make_model(graph, opset_imports=imports, ir_version=10)
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        self.session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        for value, found in zip(self.outputs, self.session.get_outputs(), strict=True):
+            if value.dtype is None and found.type in _TYPES:  # of ops that ONNX's own inference does not know
+                value.type = ir.TensorType(_TYPES[found.type])
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        given = zip(self.names, inputs, self.dtypes, strict=True)
+        results = self.session.run(None, {name: to_numpy(x, dtype) for name, x, dtype in given})
+        return tuple(to_torch(array) for array in results)
+
+
+def outer_values(node: ir.Node) -> list[ir.Value]:
+    """What `node` reads: its inputs, and what its branches and loop bodies read from outside of them."""
+    found = [value for value in node.inputs if value is not None]
+    for graph in _graphs(node):
+        inside = set(graph.inputs) | set(graph.initializers.values())
+        for inner in graph:
+            found += [value for value in outer_values(inner) if value not in inside]
+            inside |= set(inner.outputs)
+        found += [value for value in graph.outputs if value not in inside]
+    return list(dict.fromkeys(found))
+
+
+def _graphs(node: ir.Node) -> Iterable[ir.Graph]:
+    for each in node.attributes.values():
+        if each.type == ir.AttributeType.GRAPH:
+            yield each.as_graph()
+        elif each.type == ir.AttributeType.GRAPHS:
+            yield from each.as_graphs()
+
+
+def _info(value: ir.Value) -> onnx.ValueInfoProto:
+    if value.dtype is None:
+        raise ValueError(f"the type of {value.name!r} is unknown")
+    shape = None if value.shape is None else [None] * len(value.shape)
+    return onnx.helper.make_tensor_value_info(_name(value), int(value.dtype), shape)
+
+
+def _name(value: ir.Value) -> str:
+    assert value.name
+    return value.name

@@ -1,0 +1,142 @@
+"""What is known of a value before anything runs: integers on a grid, an accumulator, or a plain tensor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Accumulator", "Form", "Grid", "NotIntegerError", "Plain", "Target", "Weight"]
+
+
+class NotIntegerError(Exception):
+    """Why an op has no integer form where it stands; it then runs as float, and the report says why."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Integers per tensor: `real = (q - zero_point) * scale`.
+
+    The file's unsigned integers are kept as signed ones, `offset` less: 200 of uint8 is 72 here.
+    """
+
+    scale: float
+    zero_point: int
+    dtype: torch.dtype
+    low: int
+    high: int
+    offset: int = 0
+
+    def on_grid(self, real: float) -> int:
+        """The integer of a real number: `saturate(round_half_even(real / scale) + zero_point)`; NaN gives the least."""
+        if math.isnan(real):
+            return self.low
+        if math.isinf(real):
+            return self.high if real > 0 else self.low
+        return max(self.low, min(round(real / self.scale) + self.zero_point, self.high))
+
+    def same_as(self, other: Grid) -> bool:
+        """Whether an integer means the same on both."""
+        return replace(self, offset=0, low=other.low, high=other.high) == replace(other, offset=0)
+
+    def centered(self, q: Tensor) -> Tensor:
+        """`q - zero_point`, in the least type that holds it."""
+        if self.zero_point == 0:
+            return q
+        wide = torch.int16 if q.dtype == torch.int8 else torch.int32
+        return q.to(wide) - self.zero_point
+
+    def __str__(self) -> str:
+        unsigned = "u" if self.offset else ""
+        return f"{unsigned}int{(self.high - self.low).bit_length()}"
+
+
+@dataclass(frozen=True, eq=False)
+class Weight:
+    """Constant integers, zero points taken off: `real = integers * scale`, per tensor or along `axis`."""
+
+    integers: Tensor
+    scale: Tensor
+    axis: int | None
+
+    def real(self) -> Tensor:
+        """What they stand for, f64."""
+        shape = [1] * self.integers.dim()
+        if self.axis is not None:
+            shape[self.axis] = -1
+        return self.integers.double() * self.scale.reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Accumulator:
+    """Wide exact integers: `real = acc * scale`, where `scale` (f64) is 0-d, or one for each index of `axis`."""
+
+    scale: Tensor
+    axis: int = 1
+
+    def along(self, x: Tensor) -> Tensor:
+        """The scale in a shape that meets `x`."""
+        if self.scale.dim() == 0:
+            return self.scale
+        shape = [1] * x.dim()
+        shape[self.axis] = -1
+        return self.scale.reshape(shape)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A tensor as it is: floats, or indices, bools and shapes; `integer` if its values came from integers alone."""
+
+    integer: bool = False
+
+
+Form = Grid | Weight | Accumulator | Plain
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a result is to land: a grid, and the part of it that a ReLU or clip in between leaves."""
+
+    grid: Grid
+    low: int
+    high: int
+
+    @classmethod
+    def whole(cls, grid: Grid) -> Target:
+        """All of `grid`."""
+        return cls(grid, grid.low, grid.high)
+
+    def clamp(self, q: Tensor) -> Tensor:
+        """`q` between the ends, in the dtype of the grid."""
+        return q.clamp(self.low, self.high).to(self.grid.dtype)
+
+
+_STORED = {  # type of the file: kept as, least, greatest, offset
+    "INT4": (torch.int8, -8, 7, 0),
+    "UINT4": (torch.int8, 0, 15, 0),
+    "INT8": (torch.int8, -128, 127, 0),
+    "UINT8": (torch.int8, -128, 127, 128),
+    "INT16": (torch.int16, -32768, 32767, 0),
+    "UINT16": (torch.int16, -32768, 32767, 32768),
+}
+
+
+def grid_of(scale: Tensor, zero_point: Tensor | None, stored: ir.DataType) -> Grid:
+    """The grid of a QuantizeLinear or DequantizeLinear.
+
+    Raises:
+        NotIntegerError: it is per axis or block, or its integers are of another type.
+    """
+    if scale.numel() != 1:
+        raise NotIntegerError("an activation quantized per axis")
+    if stored.name not in _STORED:
+        raise NotIntegerError(f"integers of type {stored.name.lower()}")
+    dtype, low, high, offset = _STORED[stored.name]
+    zero = 0 if zero_point is None else int(zero_point)
+    return Grid(float(scale), zero - offset, dtype, low, high, offset)

@@ -1,0 +1,151 @@
+"""Softmax and the norms: exact sums of integers, and one factor of 31 bits for each row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ._elementwise import needed
+from ._fixed_point import Factors, shifted
+from ._forms import NotIntegerError, Target
+from ._step import Made
+from ._to_torch import attribute
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ._plan import Plan
+
+__all__ = ["group_norm", "instance_norm", "layer_norm", "rms_norm", "softmax"]
+
+_EXP_BITS = 20  # of the table of exp behind the point
+_NORM_BITS = 20  # of a normalized value behind the point
+_LARGEST_SHIFT = 46  # leaves room for a bias of 16 bits in front of it
+
+
+def softmax(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """`e = table[q - max]`, where the table holds `rhe(exp(-n · scale) · 2^20)`; then `rhe(e · 1 / (Σe · scale_y))`."""
+    target = needed(target)
+    slot, grid = plan.grid(node.inputs[0])
+    since13 = plan.opsets.get("", 1) >= 13
+    axis = int(str(attribute(node, "axis", -1 if since13 else 1)))
+    rank = None if node.inputs[0] is None or node.inputs[0].shape is None else len(node.inputs[0].shape)
+    if not since13 and (rank is None or axis % rank != rank - 1):
+        raise NotIntegerError("before opset 13 it runs over several axes at once")
+    steps = torch.arange(grid.high - grid.low + 1, dtype=torch.float64)
+    table = torch.round(torch.exp(-steps * grid.scale) * 2**_EXP_BITS).long()
+    scale = target.grid.scale
+
+    def run(q: Tensor) -> Tensor:
+        q = q.long()
+        e = table[q.amax(axis, keepdim=True) - q]
+        total = e.sum(axis, keepdim=True)
+        return target.clamp(Factors.of(1 / (total.double() * scale)).times(e) + target.grid.zero_point)
+
+    return Made(run, (slot,), (target.grid,))
+
+
+def layer_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """Over the last axes; a gain and a bias for each of their elements."""
+    axis = int(str(attribute(node, "axis", -1)))
+    sizes = _sizes(node)
+    over = tuple(range(axis % len(sizes) - len(sizes), 0))
+    return _norm(plan, node, target, sizes, over, _constants(plan, node, 1, 2, None), centered=True)
+
+
+def rms_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """As `layer_norm`, around 0 and not around the mean."""
+    axis = int(str(attribute(node, "axis", -1)))
+    sizes = _sizes(node)
+    over = tuple(range(axis % len(sizes) - len(sizes), 0))
+    return _norm(plan, node, target, sizes, over, _constants(plan, node, 1, 2, None), centered=False)
+
+
+def instance_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """Over everything behind the channels; a gain and a bias for each channel."""
+    sizes = _sizes(node)
+    shape = (-1, *[1] * (len(sizes) - 2))
+    over = tuple(range(2 - len(sizes), 0))
+    return _norm(plan, node, target, sizes, over, _constants(plan, node, 1, 2, shape), centered=True)
+
+
+def group_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """Over groups of channels and everything behind them; a gain and a bias for each channel."""
+    if plan.opsets.get("", 1) < 21:
+        raise NotIntegerError("before opset 21 it has a gain for each group")
+    sizes, groups = _sizes(node), int(str(attribute(node, "num_groups")))
+    shape = (groups, -1, *[1] * (len(sizes) - 2))
+    channels = sizes[1]
+    if channels is None:
+        raise NotIntegerError("the number of its channels is not known")
+    grouped = [sizes[0], groups, channels // groups, *sizes[2:]]
+    over = tuple(range(1 - len(sizes), 0))
+    return _norm(plan, node, target, grouped, over, _constants(plan, node, 1, 2, shape), centered=True, groups=groups)
+
+
+def _norm(
+    plan: Plan,
+    node: ir.Node,
+    target: Target | None,
+    sizes: list[int | None],
+    over: tuple[int, ...],
+    constants: tuple[Tensor, Tensor],
+    centered: bool,
+    groups: int = 0,
+) -> Made:
+    """`d = n·q - Σq`, `V = n·Σq² - (Σq)²`; `z = d / √(V + ε·n²/scale²)` with 20 bits behind the point; `z·gain + bias`.
+
+    Around 0 the two terms with Σq are left out.
+    """
+    target = needed(target)
+    slot, grid = plan.grid(node.inputs[0])
+    n = 1
+    for axis in over:
+        size = sizes[axis]
+        if size is None:
+            raise NotIntegerError("the number of elements it normalizes is not known before it runs")
+        n *= size
+    if n * (1 << (8 * torch.empty((), dtype=grid.dtype).element_size())) > 2**31:
+        raise NotIntegerError(f"it normalizes {n} elements at once, too many for 64 bits")
+    epsilon = round(float(str(attribute(node, "epsilon", 1e-5))) * n * n / grid.scale**2)
+    epsilon = min(epsilon, 2**62)
+    gain, bias = (constant / target.grid.scale for constant in constants)
+    gain = gain * 2.0**-_NORM_BITS
+    shift = (31 - torch.frexp(gain)[1].long()).clamp(max=_LARGEST_SHIFT)
+    multiplier = torch.round(gain * 2.0 ** shift.double()).long()
+    offset = torch.round(bias.clamp(-(2.0**16), 2.0**16) * 2.0 ** shift.double()).long()
+
+    def run(q: Tensor) -> Tensor:
+        shape = q.shape
+        q = q.long() - grid.zero_point
+        if groups:
+            q = q.reshape(shape[0], groups, shape[1] // groups, *shape[2:])
+        total = q.sum(over, keepdim=True) if centered else torch.zeros((), dtype=torch.int64)
+        spread = n * (q * q).sum(over, keepdim=True) - total * total
+        root = (spread + epsilon).clamp(min=1).double().sqrt()
+        z = Factors.of(2.0**_NORM_BITS / root).times(n * q - total)
+        y = shifted(z * multiplier + offset, shift) + target.grid.zero_point
+        return target.clamp(y).reshape(shape)
+
+    return Made(run, (slot,), (target.grid,))
+
+
+def _sizes(node: ir.Node) -> list[int | None]:
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    if shape is None:
+        raise NotIntegerError("the shape of its input is not known")
+    return [size if isinstance(size, int) else None for size in shape]
+
+
+def _constants(plan: Plan, node: ir.Node, gain: int, bias: int, shape: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:
+    found = []
+    for index, default in ((gain, 1.0), (bias, 0.0)):
+        value = node.inputs[index] if len(node.inputs) > index else None
+        constant = torch.tensor(default) if value is None else plan.constant(value)
+        if constant is None:
+            raise NotIntegerError("its gain or bias is computed")
+        constant = constant.double()
+        found.append(constant.reshape(shape) if shape is not None and constant.dim() else constant)
+    return found[0], found[1]

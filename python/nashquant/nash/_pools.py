@@ -1,0 +1,148 @@
+"""Averages and sums: exact sums of integers; what they are divided by goes into the factor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nashquant import ops
+
+from ._arguments import axes_of
+from ._forms import Accumulator, NotIntegerError, Target
+from ._rescale import land
+from ._step import Made
+from ._to_torch import attribute
+from ._windows import Windows, integers
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ._plan import Plan
+
+__all__ = ["average_pool", "cumulative_sum", "global_average_pool", "reduce_mean", "reduce_sum"]
+
+
+def average_pool(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """A depthwise convolution with ones; beyond the edges lie zeros, which count where the file says so."""
+    slot, grid = plan.grid(node.inputs[0])
+    target = _needed(target)
+    windows = Windows.of(node, integers(node, "kernel_shape", ()))
+    ceil = bool(attribute(node, "ceil_mode", 0))
+    include = bool(attribute(node, "count_include_pad", 0))
+    n = len(windows.kernel)
+    if any(dilation != 1 for dilation in windows.dilation) and not include:
+        include = not any(any(pair) for pair in windows.padding) and not ceil
+
+    def sums(q: Tensor) -> Tensor:
+        room = windows.with_room(q.shape[-n:], ceil)
+        ones = torch.ones(q.shape[1], 1, *windows.kernel, dtype=torch.int8)
+        return ops.conv(q, ones, room.stride, room.padding, room.dilation, q.shape[1], zero_point_x=grid.zero_point)
+
+    def counts(sizes: torch.Size) -> Tensor:
+        """How many elements each window counts."""
+        room = windows.with_room(sizes, ceil)
+        inside = torch.ones(1, 1, *sizes, dtype=torch.int8)
+        if include:  # the padding that the file names counts; what only ceil_mode adds does not
+            edges = [edge for pair in reversed(windows.padding) for edge in pair]
+            inside = torch.nn.functional.pad(inside, edges, value=1)
+            room = Windows(
+                room.kernel,
+                room.stride,
+                room.dilation,
+                tuple((0, a - b) for (_, a), (_, b) in zip(room.padding, windows.padding, strict=True)),
+            )
+        ones = torch.ones(1, 1, *windows.kernel, dtype=torch.int8)
+        return ops.conv(inside, ones, room.stride, room.padding, room.dilation)
+
+    def run(q: Tensor) -> Tensor:
+        acc, count = sums(q), counts(q.shape[-n:])
+        found = sorted(set(count.flatten().tolist()))
+        parts = [land(acc, _factor(grid.scale / (m * target.grid.scale)), None, target, plan.arithmetic) for m in found]
+        y = parts[0]
+        for m, part in zip(found[1:], parts[1:], strict=True):
+            y = torch.where(count == m, part, y)
+        return y
+
+    return Made(run, (slot,), (target.grid,), sums)
+
+
+def global_average_pool(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """The mean over everything behind the channels."""
+    return _reduce(plan, node, target, None, True, mean=True)
+
+
+def reduce_mean(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """The mean over some axes."""
+    return _reduce(plan, node, target, axes_of(plan, node), bool(attribute(node, "keepdims", 1)), mean=True)
+
+
+def reduce_sum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """The sum over some axes."""
+    return _reduce(plan, node, target, axes_of(plan, node), bool(attribute(node, "keepdims", 1)), mean=False)
+
+
+def _reduce(
+    plan: Plan, node: ir.Node, target: Target | None, axes: tuple[int, ...] | None, keep: bool, mean: bool
+) -> Made:
+    slot, grid = plan.grid(node.inputs[0])
+    everywhere = node.op_type == "GlobalAveragePool"
+
+    def over(q: Tensor) -> tuple[int, ...]:
+        return tuple(range(2, q.dim())) if everywhere else tuple(range(q.dim())) if axes is None else axes
+
+    def count(q: Tensor) -> int:
+        n = 1
+        for axis in over(q):
+            n *= q.shape[axis]
+        return n
+
+    def sums(q: Tensor) -> Tensor:
+        total = q.sum(over(q), keepdim=keep, dtype=torch.int64)
+        return total - count(q) * grid.zero_point if grid.zero_point else total
+
+    if axes == ():
+        raise NotIntegerError("it reduces nothing")
+    if target is None and mean:
+        raise NotIntegerError("no quantizer behind it")
+    if target is None:
+        return Made(sums, (slot,), (Accumulator(torch.tensor(grid.scale, dtype=torch.float64)),), sums)
+
+    def run(q: Tensor) -> Tensor:
+        n = count(q) if mean else 1
+        return land(sums(q), _factor(grid.scale / (max(n, 1) * target.grid.scale)), None, target, plan.arithmetic)
+
+    return Made(run, (slot,), (target.grid,), sums)
+
+
+def cumulative_sum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
+    """Each element's sum with those before it."""
+    slot, grid = plan.grid(node.inputs[0])
+    target = _needed(target)
+    axis = plan.constant(node.inputs[1])
+    if axis is None:
+        raise NotIntegerError("its axis is computed")
+    along, reverse, exclusive = int(axis), attribute(node, "reverse", 0), attribute(node, "exclusive", 0)
+    factor = _factor(grid.scale / target.grid.scale)
+
+    def sums(q: Tensor) -> Tensor:
+        q = q.long() - grid.zero_point
+        q = q.flip(along) if reverse else q
+        total = q.cumsum(along) - (q if exclusive else 0)
+        return total.flip(along) if reverse else total
+
+    def run(q: Tensor) -> Tensor:
+        return land(sums(q), factor, None, target, plan.arithmetic)
+
+    return Made(run, (slot,), (target.grid,), sums)
+
+
+def _needed(target: Target | None) -> Target:
+    if target is None:
+        raise NotIntegerError("no quantizer behind it")
+    return target
+
+
+def _factor(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)

@@ -1,0 +1,113 @@
+"""From a file, or what was exported, to a graph in one spelling: quantizers as pairs, constants as initializers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+__all__ = ["read"]
+
+
+def read(source: object) -> ir.Model:
+    """The graph of an ONNX file, a model in memory, or what `export` gave; the given model is not changed.
+
+    Raises:
+        TypeError: `source` is none of these.
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no ONNX model.
+    """
+    model = _load(source)
+    for tidy in (passes.InlinePass(), passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
+        tidy(model)
+    passes.ShapeInferencePass()(model)
+    for node in list(model.graph):
+        if node.domain in ("", "ai.onnx") and node.op_type in _SPELLED:
+            _SPELLED[node.op_type](model.graph, node)
+    for i, node in enumerate(model.graph):
+        node.name = node.name or f"{node.op_type}_{i}"
+    return model
+
+
+def _load(source: object) -> ir.Model:
+    from nashquant.quantization.hbdk4 import ExportedModel
+
+    if isinstance(source, ExportedModel):
+        source = source.path
+    if isinstance(source, ir.Model):
+        return ir.from_proto(ir.to_proto(source))
+    if isinstance(source, onnx.ModelProto):
+        return ir.from_proto(source)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"convert takes an ONNX file, a model or what export gave, not {type(source).__name__}")
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}")
+    try:
+        return ir.load(path)
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} is no ONNX model: {error}") from error
+
+
+def _conv(graph: ir.Graph, node: ir.Node) -> None:
+    x, w, bias = node.inputs[0:3], node.inputs[3:6], [*node.inputs[8:9]]
+    attributes = list(node.attributes.values())
+    operands = [_dequantized(graph, node, x), _dequantized(graph, node, w, axis=0)]
+    if bias and bias[0] is not None:
+        operands.append(_bias(graph, node, bias[0], x[1], w[1]))
+    _quantized(graph, node, ir.Node("", "Conv", operands, attributes), *node.inputs[6:8])
+
+
+def _matmul(graph: ir.Graph, node: ir.Node) -> None:
+    a, b = node.inputs[0:3], node.inputs[3:6]
+    operands = [_dequantized(graph, node, a), _dequantized(graph, node, b, axis=-1)]
+    _quantized(graph, node, ir.Node("", "MatMul", operands), *node.inputs[6:8])
+
+
+def _dequantized(graph: ir.Graph, before: ir.Node, quantized: Sequence[ir.Value | None], axis: int = 1) -> ir.Value:
+    q, scale, zero = quantized
+    assert q is not None
+    rank = len(q.shape) if q.shape is not None else 0
+    made = ir.node("DequantizeLinear", [q, scale, zero], {"axis": axis % rank if rank else max(axis, 0)})
+    return _placed(graph, before, made, q, "dequantized", ir.DataType.FLOAT)
+
+
+def _bias(graph: ir.Graph, before: ir.Node, q: ir.Value, *scales: ir.Value | None) -> ir.Value:
+    """The integers of a bias stand on the accumulator: their scale is the product of the other two."""
+    product = ir.node("Mul", list(scales))
+    of_bias = _placed(graph, before, product, q, "scale", ir.DataType.FLOAT)
+    made = ir.node("DequantizeLinear", [q, of_bias], {"axis": 0})
+    return _placed(graph, before, made, q, "dequantized", ir.DataType.FLOAT)
+
+
+def _quantized(graph: ir.Graph, node: ir.Node, op: ir.Node, scale: ir.Value | None, zero: ir.Value | None) -> None:
+    (output,) = node.outputs
+    real = _placed(graph, node, op, output, "real", ir.DataType.FLOAT)
+    real.shape = output.shape
+    made = ir.node("QuantizeLinear", [real, scale, zero], name=node.name)
+    made.outputs[0].type, made.outputs[0].shape = output.type, output.shape
+    graph.insert_before(node, made)
+    name = output.name
+    ir.convenience.replace_all_uses_with(output, made.outputs[0], replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    made.outputs[0].name = name
+
+
+def _placed(graph: ir.Graph, before: ir.Node, node: ir.Node, like: ir.Value, what: str, dtype: ir.DataType) -> ir.Value:
+    (output,) = node.outputs
+    taken = {value.name for each in graph for value in each.outputs} | set(graph.initializers)
+    name = f"{like.name}_{what}"
+    while name in taken:
+        name += "_"
+    output.name, output.type = name, ir.TensorType(dtype)
+    output.shape = like.shape if what != "scale" else None
+    node.name = f"{before.name or before.op_type}/{node.op_type}"
+    graph.insert_before(before, node)
+    return output
+
+
+_SPELLED = {"QLinearConv": _conv, "QLinearMatMul": _matmul}

@@ -1,0 +1,78 @@
+"""What has an integer form: one line for each ONNX op. Pointwise functions are in `_functions`, moves in `_moves`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from . import _choose, _clips, _elementwise, _gemm, _joins, _normalize, _pools, _resample
+from ._forms import Target
+from ._moves import MOVES, move
+from ._step import Made, Place
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ._plan import Plan
+
+__all__ = ["REGISTRY", "Op"]
+
+
+@dataclass(frozen=True)
+class Op:
+    """An ONNX op with an integer form.
+
+    Attributes:
+        make: the step for a node; with a target, its result lands there. Raises NotIntegerError with the reason.
+        lands: whether it rounds onto the grid of the quantizer behind it; else it gives what it has.
+        place: what it computes on.
+    """
+
+    make: Callable[[Plan, ir.Node, Target | None], Made]
+    lands: bool = True
+    place: Place = Place.INTEGER
+
+
+REGISTRY: Mapping[str, Op] = MappingProxyType(
+    {
+        "Conv": Op(_gemm.conv),
+        "ConvTranspose": Op(_gemm.conv_transpose),
+        "Gemm": Op(_gemm.gemm),
+        "MatMul": Op(_gemm.matmul),
+        "ConvInteger": Op(_gemm.conv_integer, lands=False),
+        "MatMulInteger": Op(_gemm.matmul_integer, lands=False),
+        "BatchNormalization": Op(_gemm.batch_norm),
+        "Add": Op(_elementwise.add),
+        "Sub": Op(_elementwise.sub),
+        "Mul": Op(_elementwise.mul),
+        "Div": Op(_elementwise.div),
+        "Max": Op(_elementwise.maximum),
+        "Min": Op(_elementwise.minimum),
+        "Where": Op(_elementwise.where),
+        **{name: Op(_elementwise.compare, lands=False) for name in _elementwise.COMPARISONS},
+        "Relu": Op(_clips.clip, lands=False),
+        "Clip": Op(_clips.clip, lands=False),
+        "AveragePool": Op(_pools.average_pool),
+        "GlobalAveragePool": Op(_pools.global_average_pool),
+        "ReduceMean": Op(_pools.reduce_mean),
+        "ReduceSum": Op(_pools.reduce_sum),
+        "CumSum": Op(_pools.cumulative_sum),
+        "Concat": Op(_joins.concat),
+        "Pad": Op(_joins.pad),
+        "ScatterElements": Op(_joins.scatter_elements),
+        "ScatterND": Op(_joins.scatter_nd),
+        "Resize": Op(_resample.resize),
+        "GridSample": Op(_resample.grid_sample),
+        "Softmax": Op(_normalize.softmax),
+        "LayerNormalization": Op(_normalize.layer_norm),
+        "RMSNormalization": Op(_normalize.rms_norm),
+        "InstanceNormalization": Op(_normalize.instance_norm),
+        "GroupNormalization": Op(_normalize.group_norm),
+        "ArgMax": Op(_choose.arg_extreme, lands=False),
+        "ArgMin": Op(_choose.arg_extreme, lands=False),
+        "TopK": Op(_choose.top_k, lands=False),
+        **{name: Op(move, lands=False, place=Place.MOVE) for name in MOVES},
+    }
+)

@@ -1,0 +1,211 @@
+"""`compare`: the integer model beside the prepared model it comes from, quantizer by quantizer."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nashquant.quantization.fake_quantize import FakeQuantize
+
+from ._forms import Grid
+from ._step import Step
+from .model import IntegerModel, Point, overflow
+
+__all__ = ["Comparison", "LayerComparison", "compare"]
+
+
+@dataclass(frozen=True)
+class LayerComparison:
+    """One quantizer on all the data.
+
+    Attributes:
+        layer: the quantizer's module.
+        dtype: of its integers.
+        count: how many integers were compared.
+        equal: the share of equal ones, 0 to 1.
+        largest: the largest difference, in steps.
+        saturated: the share of the integer model's that lie at an end of the grid.
+        overflows: accumulators of this layer that left the chip's 32 bits.
+    """
+
+    layer: str
+    dtype: str
+    count: int
+    equal: float
+    largest: int
+    saturated: float
+    overflows: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far the integer model is from the prepared one. `print` it, or take `to_dict()`.
+
+    Attributes:
+        layers: one for each quantizer that both have, in the order they run.
+        overflows: by layer, accumulators that left the chip's 32 bits, also of layers without a quantizer.
+        outputs: for each output, the largest difference between the two models.
+        top1: the share of rows whose largest score is at the same place, of the first output `[N, classes]`; or None.
+        unmatched: quantizers that only one of the two models has.
+    """
+
+    layers: tuple[LayerComparison, ...]
+    overflows: dict[str, int]
+    outputs: tuple[float, ...]
+    top1: float | None
+    unmatched: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        from tabulate import tabulate
+
+        headers = ["layer", "dtype", "integers", "equal", "largest difference", "saturated", "overflows"]
+        cells = [
+            (
+                each.layer,
+                each.dtype,
+                each.count,
+                f"{each.equal:.3%}",
+                f"{each.largest} step{'s' if each.largest != 1 else ''}",
+                f"{each.saturated:.3%}",
+                each.overflows,
+            )
+            for each in self.layers
+        ]
+        lines = [tabulate(cells, headers, tablefmt="psql", disable_numparse=True)]
+        lines.append(f"largest difference of the outputs: {', '.join(f'{each:.4g}' for each in self.outputs)}")
+        if self.top1 is not None:
+            lines.append(f"the largest score is at the same place in {self.top1:.2%} of the rows")
+        if self.unmatched:
+            lines.append(f"not compared: {', '.join(self.unmatched)}")
+        return "\n".join(lines)
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self.count = self.equal = self.largest = self.saturated = 0
+
+    def add(self, ours: Tensor, theirs: Tensor, grid: Grid) -> None:
+        difference = (ours.long() - theirs).abs()
+        self.count += difference.numel()
+        self.equal += int((difference == 0).sum())
+        self.largest = max(self.largest, int(difference.max()) if difference.numel() else 0)
+        self.saturated += int(((ours == grid.low) | (ours == grid.high)).sum())
+
+
+def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Tensor) -> Comparison:
+    """Runs both models on `data` and compares the integers behind each quantizer.
+
+    A difference of one step is normal: the prepared model sums in float, and rounds `x · (1 / scale)`.
+
+    Args:
+        prepared: the model that was exported, in the VALIDATION state.
+        integer: what `convert` made of the export.
+        data: batches, each a tensor or a tuple of inputs; or one tensor, which is one batch.
+
+    Raises:
+        ValueError: `data` is empty, or no quantizer of the integer model is one of `prepared`.
+    """
+    quantizers = {name: m for name, m in prepared.named_modules() if isinstance(m, FakeQuantize)}
+    points = [point for point in integer.points if point.quantizer in quantizers]
+    if not points:
+        raise ValueError("the integer model has no quantizer of the prepared model; is it the export of another one?")
+    sums: dict[Point, _Sums] = {}
+    overflows: dict[str, int] = {}
+    outputs: list[float] = []
+    rows = same = 0
+    unmatched = [f"{name} (prepared only)" for name in _activations(quantizers) - {p.quantizer for p in points}]
+    prepared.eval()
+    for batch in [data] if isinstance(data, Tensor) else data:
+        inputs = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+        with torch.no_grad(), _recorded(quantizers) as seen:
+            wanted = _tensors(prepared(*inputs))
+
+        def count(step: Step, given: Sequence[Tensor], _: Sequence[Tensor]) -> None:
+            overflows[step.layer] = overflows.get(step.layer, 0) + overflow(step, given, integer.march)
+
+        found, slots = integer.watch(count, *inputs)
+        calls: dict[str, int] = defaultdict(int)
+        for point in points:
+            call = calls[point.quantizer]
+            calls[point.quantizer] += 1
+            theirs = seen[point.quantizer][call] if call < len(seen[point.quantizer]) else None
+            ours = slots[point.slot]
+            if theirs is None or theirs.shape != ours.shape:
+                unmatched.append(f"{point.quantizer} (integer only)")
+                continue
+            scale = quantizers[point.quantizer].scale.double()
+            steps = torch.round(theirs.double() / scale).long()
+            sums.setdefault(point, _Sums()).add(ours, steps, point.grid)
+        differences = [_largest_difference(a, b) for a, b in zip(found, wanted, strict=False)]
+        outputs = [max(pair) for pair in zip(differences, outputs or differences, strict=True)]
+        if found and found[0].dim() == 2 and found[0].is_floating_point():
+            rows += found[0].shape[0]
+            same += int((found[0].argmax(1) == wanted[0].argmax(1)).sum())
+    if not outputs:
+        raise ValueError("data is empty: nothing was compared")
+    layers = tuple(
+        LayerComparison(
+            point.quantizer.removesuffix(".activation_post_process"),
+            str(point.grid),
+            each.count,
+            each.equal / max(each.count, 1),
+            each.largest,
+            each.saturated / max(each.count, 1),
+            overflows.get(point.layer, 0),
+        )
+        for point, each in sums.items()
+    )
+    kept = {layer: number for layer, number in overflows.items() if number}
+    return Comparison(layers, kept, tuple(outputs), same / rows if rows else None, tuple(dict.fromkeys(unmatched)))
+
+
+@contextmanager
+def _recorded(quantizers: dict[str, FakeQuantize]) -> Iterator[dict[str, list[Tensor]]]:
+    """What each quantizer gives, in the order of its calls."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in quantizers}
+    handles = []
+    for name, module in quantizers.items():
+
+        def look(_: nn.Module, __: Any, y: Tensor, name: str = name) -> None:
+            seen[name].append(y.detach())
+
+        def borrowed(x: Tensor, name: str = name, module: FakeQuantize = module) -> Tensor:
+            y = type(module).requantize(module, x)
+            seen[name].append(y.detach())
+            return y
+
+        handles.append(module.register_forward_hook(look))
+        module.requantize = borrowed  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module in quantizers.values():
+            del module.requantize
+
+
+def _activations(quantizers: dict[str, FakeQuantize]) -> set[str]:
+    return {name for name in quantizers if not name.endswith("weight_fake_quant")}
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    if isinstance(result, Tensor):
+        return [result]
+    if isinstance(result, dict):
+        result = result.values()
+    return [tensor for each in result for tensor in _tensors(each)] if isinstance(result, Iterable) else []
+
+
+def _largest_difference(a: Tensor, b: Tensor) -> float:
+    return float((a.double() - b.double()).abs().max()) if a.numel() and a.shape == b.shape else 0.0
