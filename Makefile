@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+REPORT := benches/report
 RUST := Cargo.toml Cargo.lock $(shell find rust -name '*.rs' -o -name Cargo.toml)
 
 # Waiting OpenMP threads that spin take the cores from whoever works.
@@ -31,7 +32,7 @@ bench: $(BUILT)
 ifneq ($(findstring --benchmark-disable,$(BENCH_FLAGS)),)
 	cargo test --locked --quiet -p nashquant-kernels --benches
 endif
-	$(BIN)/python -m pytest benches/bench_*.py -q --report=benches/report $(BENCH_FLAGS)
+	$(BIN)/python -m pytest benches/bench_*.py -q --report=$(REPORT) $(BENCH_FLAGS)
 
 check: $(BUILT)
 	$(BIN)/ruff check .

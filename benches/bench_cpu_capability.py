@@ -6,20 +6,16 @@ rivals that run there in turns with ours, and that keep the CPU's own instructio
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from benches.harness import elsewhere
 from benches.reporting import AVX2_SHARE
 
 from nashquant import ops
 
-AddLines = Callable[[list[dict[str, Any]]], None]
 ROWS = (
     "bench_fake_quantize_per_tensor.py::test_forward[1-thread-64K-f32]",
     "bench_fake_quantize_per_tensor.py::test_forward[1-thread-1M-f32]",
@@ -47,26 +43,16 @@ FLOOR_OF: dict[str, Callable[[float], float]] = {
 
 
 @pytest.mark.parametrize("level", FLOOR_OF)
-def test_rows(level: str, threads: int, add_lines: AddLines, pytestconfig: pytest.Config, tmp_path: Path) -> None:
+def test_rows(
+    level: str, threads: int, take: Callable[[elsewhere.Found], None], pytestconfig: pytest.Config, tmp_path: Path
+) -> None:
     if threads > 1:
         pytest.skip("instruction sets are compared at one thread")
     if level == ops.cpu_capability() or (level == "avx2" and not ops.cpu_capability().startswith("avx512")):
         pytest.skip(f"{ops.cpu_capability()} is not wider")
-    found = tmp_path / "rows.json"
-    timing = [f"--seconds={pytestconfig.getoption('seconds')}", f"--rows={found}"]
-    options = ["--benchmark-disable"] if pytestconfig.getoption("benchmark_disable") else timing
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--threads=1", *options]
-    done = subprocess.run(
-        [*command, *(f"benches/{row}" for row in ROWS)],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "NASHQUANT_CPU_CAPABILITY": level},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    if found.exists():
-        add_lines([at_level(line, level) for line in json.loads(found.read_text())])
+    variables = {"NASHQUANT_CPU_CAPABILITY": level}
+    found = elsewhere.rows(pytestconfig, ROWS, 1, tmp_path / "found.json", variables=variables)
+    take(found._replace(rows=[at_level(line, level) for line in found.rows]))
 
 
 def at_level(line: dict[str, Any], level: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from benches.harness import Row, environment, interleave
+from benches.harness import Row, elsewhere, environment, interleave
 from benches.reporting import record, record_steps, table, write_report
 
 STEPS_SECONDS = 6  # times --seconds, for the five contenders of a training step
@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nashquant benches")
     group.addoption("--seconds", type=float, default=0.6, help="time for one row at one thread count (default 0.6)")
     group.addoption("--threads", default="1,2", help="thread counts (default 1,2)")
-    group.addoption("--rows", type=Path, help="file to write the measured rows to, as JSON (default: none is written)")
+    group.addoption("--rows", type=Path, help="file to write the measured rows to, as JSON (default: none)")
     group.addoption("--report", type=Path, help="folder to write the report to (default: none is written)")
 
 
@@ -102,9 +102,14 @@ def absent(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
 
 
 @pytest.fixture
-def add_lines(request: pytest.FixtureRequest) -> Callable[[list[dict[str, Any]]], None]:
-    """`add_lines(lines)` takes rows into the report that another process measured."""
-    return request.config.stash[_RECORDS].extend
+def take(request: pytest.FixtureRequest) -> Callable[[elsewhere.Found], None]:
+    """`take(found)` takes into the report what another process measured, and whom it missed."""
+
+    def add(found: elsewhere.Found) -> None:
+        request.config.stash[_RECORDS].extend(found.rows)
+        request.config.stash[_ABSENT].update(found.absent)
+
+    return add
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -112,13 +117,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     records, absences = config.stash[_RECORDS], config.stash[_ABSENT]
     for rival, why in absences.items():
         terminalreporter.write_line(f"not measured: {rival}: {why}")
+    if rows := config.getoption("rows"):
+        rows.write_text(json.dumps({"rows": records, "absent": absences}))
     if not records:
         return
     machine = environment()
     terminalreporter.section("nashquant beside its rivals")
     terminalreporter.write_line(table(records, machine["isa"]))
-    if rows := config.getoption("rows"):
-        rows.write_text(json.dumps(records))
     folder = config.getoption("report")
     if folder is not None:
         for path in write_report(folder, machine, records, absences):

@@ -21,7 +21,7 @@ _LEVELS = {
     "avx512": "x86-64-v4 (AVX-512)",
     "avx512_vnni": "x86-64-v4 with VNNI (AVX-512)",
 }
-_PACKAGES = ("nashquant", "torch", "torchao", "brevitas", "nncf", "aimet-torch", "nvidia-modelopt", "amd-quark")
+_PACKAGES = ("nashquant", "torch")
 
 
 def _read(path: str) -> str | None:

@@ -60,6 +60,8 @@ class Mask:
     @property
     def nbytes(self) -> int:
         """An eighth of the number of elements, rounded up to 64."""
+    def all_inside(self) -> bool:
+        """Was nothing clamped at all?"""
     def fits(self, x: Tensor) -> bool:
         """Has `x` the mask's shape and memory order?"""
     def unpack(self, y: Tensor) -> None:
@@ -74,7 +76,6 @@ def is_dense(x: Tensor) -> bool:
 def fake_quantize_per_tensor(
     x: Tensor,
     y: Tensor,
-    *,
     scale: float,
     zero_point: int,
     qmin: int,
@@ -86,7 +87,6 @@ def fake_quantize_per_tensor(
 def fake_quantize_per_tensor_with_mask(
     x: Tensor,
     y: Tensor,
-    *,
     scale: float,
     zero_point: int,
     qmin: int,
@@ -101,7 +101,6 @@ def fake_quantize_observed_per_tensor(
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
-    *,
     averaging_constant: float,
     qmin: int,
     qmax: int,
@@ -119,7 +118,6 @@ def fake_quantize_observed_per_tensor_with_mask(
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
-    *,
     averaging_constant: float,
     qmin: int,
     qmax: int,
@@ -133,7 +131,6 @@ def fake_quantize_observed_per_channel(
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
-    *,
     axis: int,
     averaging_constant: float,
     qmin: int,
@@ -150,7 +147,6 @@ def fake_quantize_observed_per_channel_with_mask(
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
-    *,
     axis: int,
     averaging_constant: float,
     qmin: int,

@@ -72,6 +72,19 @@ def test_gradient_passes_only_where_nothing_was_clamped():
     assert gradient(y, x, torch.full((9,), 2.0)).tolist() == [2, 2, 0, 0, 2, 0, 0, 0, 0]
 
 
+def test_a_gradient_is_handed_on_as_it_is_where_nothing_was_clamped():
+    for n in (1, 512, 1000, 2**18):
+        x, grad_y = torch.ones(n).requires_grad_(), torch.randn(n)
+        (grad_x,) = torch.autograd.grad(ops.fake_quantize_per_tensor(x, 1.0, 0, -8, 7), x, grad_y)
+        assert grad_x.data_ptr() == grad_y.data_ptr(), f"{n} elements were copied"
+        x = torch.cat((torch.ones(n - 1), torch.tensor([8.0]))).requires_grad_()
+        kept = grad_y.clone()
+        (grad_x,) = torch.autograd.grad(ops.fake_quantize_per_tensor(x, 1.0, 0, -8, 7), x, grad_y)
+        assert grad_x[-1] == 0
+        assert torch.equal(grad_x[:-1], kept[:-1])
+        assert torch.equal(grad_y, kept), "a gradient that others hold was written to"
+
+
 def test_gradient_is_multiplied_so_that_nan_shows():
     x = torch.tensor([100.0, 100.0, 100.0, 1.0], requires_grad=True)
     y = ops.fake_quantize_per_tensor(x, 1.0, 0, *INT4)

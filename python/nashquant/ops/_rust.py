@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 
 from nashquant import _core
 
@@ -18,19 +18,21 @@ _PLAIN = (Tensor, torch.nn.Parameter)
 _has_storage = torch._C._has_storage
 _modes = torch._C._len_torch_dispatch_stack
 _transforms = torch._C._are_functorch_transforms_active
-_tracing = torch._C._get_tracing_state
+_tracing = torch._C._is_tracing
+_is_dense = _core.is_dense
+_empty_like = torch.empty_like
 _count_change = torch._C._increment_version  # autograd shall know what was written behind its back
 
 
 def takes(x: Tensor) -> bool:
     """Is `x` memory that a kernel can read now: on the CPU, and nobody is tracing or transforming?"""
     return (
-        not is_compiling()
+        not is_dynamo_compiling()
         and type(x) in _PLAIN
         and x.is_cpu
         and not _modes()
         and not _transforms()
-        and _tracing() is None
+        and not _tracing()
     )
 
 
@@ -41,9 +43,9 @@ def takes_gradient(grad_y: Tensor) -> bool:
 
 def dense(x: Tensor) -> Tensor:
     """`x`, or a copy without gaps, in the order torch gives to outputs of elementwise operators."""
-    if x.is_neg() or not _core.is_dense(x):
+    if x.is_neg() or not _is_dense(x):
         x = x.detach()
-        return torch.empty_like(x).copy_(x)
+        return _empty_like(x).copy_(x)
     return x
 
 
@@ -55,8 +57,8 @@ def _one(scale: float | Tensor) -> float:
     return scale.item()
 
 
-def _bounds(clamp: Clamp | None) -> tuple[float, float] | None:
-    return None if clamp is None else (clamp.low, clamp.high)
+def _bounds(clamp: Clamp) -> tuple[float, float]:
+    return clamp.low, clamp.high
 
 
 def fake_quantize_per_tensor(
@@ -64,9 +66,9 @@ def fake_quantize_per_tensor(
 ) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
     x = dense(x)
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     _core.fake_quantize_per_tensor(
-        x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
+        x, y, scale if type(scale) is float else _one(scale), zero_point, qmin, qmax, clamp and _bounds(clamp)
     )
     return y
 
@@ -76,9 +78,9 @@ def fake_quantize_per_tensor_with_mask(
 ) -> tuple[Tensor, _core.Mask]:
     """Also which elements were inside the grid."""
     x = dense(x)
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     mask = _core.fake_quantize_per_tensor_with_mask(
-        x, y, scale=_one(scale), zero_point=zero_point, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
+        x, y, scale if type(scale) is float else _one(scale), zero_point, qmin, qmax, clamp and _bounds(clamp)
     )
     return y, mask
 
@@ -98,9 +100,9 @@ def fake_quantize_observed_per_tensor(
 ) -> Tensor | None:
     """Moves `state` (`min_val`, `max_val`, `scale`) by `x` and fake-quantizes it; None if it did not."""
     x = dense(x)
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     written = _core.fake_quantize_observed_per_tensor(
-        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
+        x, y, *state, averaging_constant, qmin, qmax, clamp and _bounds(clamp)
     )
     if not written:
         return None
@@ -118,9 +120,9 @@ def fake_quantize_observed_per_tensor_with_mask(
 ) -> tuple[Tensor, _core.Mask] | None:
     """Also which elements were inside the grid."""
     x = dense(x)
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     mask = _core.fake_quantize_observed_per_tensor_with_mask(
-        x, y, *state, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax, bounds=_bounds(clamp)
+        x, y, *state, averaging_constant, qmin, qmax, clamp and _bounds(clamp)
     )
     if mask is None:
         return None
@@ -133,10 +135,8 @@ def fake_quantize_observed_per_channel(
 ) -> Tensor | None:
     """As `fake_quantize_observed_per_tensor`, with a range for each index of `axis`."""
     x = dense(x)
-    y = torch.empty_like(x)
-    written = _core.fake_quantize_observed_per_channel(
-        x, y, *state, axis=axis, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
-    )
+    y = _empty_like(x)
+    written = _core.fake_quantize_observed_per_channel(x, y, *state, axis, averaging_constant, qmin, qmax)
     if not written:
         return None
     _count_change(state)
@@ -148,10 +148,8 @@ def fake_quantize_observed_per_channel_with_mask(
 ) -> tuple[Tensor, _core.Mask] | None:
     """Also which elements were inside their grid."""
     x = dense(x)
-    y = torch.empty_like(x)
-    mask = _core.fake_quantize_observed_per_channel_with_mask(
-        x, y, *state, axis=axis, averaging_constant=averaging_constant, qmin=qmin, qmax=qmax
-    )
+    y = _empty_like(x)
+    mask = _core.fake_quantize_observed_per_channel_with_mask(x, y, *state, axis, averaging_constant, qmin, qmax)
     if mask is None:
         return None
     _count_change(state)
@@ -161,7 +159,7 @@ def fake_quantize_observed_per_channel_with_mask(
 def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
     """Fake-quantized `x`, without a gradient."""
     x, scale, zero_point = dense(x), scale.contiguous(), zero_point.contiguous()
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     _core.fake_quantize_per_channel(x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax)
     return y
 
@@ -171,7 +169,7 @@ def fake_quantize_per_channel_with_mask(
 ) -> tuple[Tensor, _core.Mask]:
     """Also which elements were inside their grid."""
     x, scale, zero_point = dense(x), scale.contiguous(), zero_point.contiguous()
-    y = torch.empty_like(x)
+    y = _empty_like(x)
     mask = _core.fake_quantize_per_channel_with_mask(
         x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax
     )
@@ -182,7 +180,7 @@ def fake_quantize_backward(grad_y: Tensor, mask: _core.Mask) -> Tensor:
     """`grad_y` where the mask says inside, times 0 elsewhere; in the memory order of the forward's `x`."""
     if grad_y.is_neg() or not mask.fits(grad_y):
         grad_y = torch.empty_strided(mask.shape, mask.strides, dtype=grad_y.dtype).copy_(grad_y)
-    grad_x = torch.empty_like(grad_y)
+    grad_x = _empty_like(grad_y)
     _core.fake_quantize_backward(grad_y, mask, grad_x)
     return grad_x
 
@@ -200,8 +198,8 @@ def fake_quantize_learnable_backward(
     """The gradients of `x`, `scale` and `zero_point`; per tensor if `axis` is None."""
     x = dense(x)
     if grad_y.is_neg() or grad_y.stride() != x.stride():
-        grad_y = torch.empty_like(x).copy_(grad_y)
-    grad_x = torch.empty_like(x)
+        grad_y = _empty_like(x).copy_(grad_y)
+    grad_x = _empty_like(x)
     grad_scale = torch.empty(scale.shape, dtype=torch.float32)
     grad_zero_point = torch.empty(zero_point.shape, dtype=torch.float32)
     _core.fake_quantize_learnable_backward(
@@ -235,7 +233,7 @@ def _per_channel(x: Tensor, axis: int) -> Tensor:
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest value, f32, 0-d."""
-    low, high = torch.empty_like(_ONE), torch.empty_like(_ONE)
+    low, high = _empty_like(_ONE), _empty_like(_ONE)
     _core.min_max_per_tensor(dense(x), low, high)
     return low, high
 

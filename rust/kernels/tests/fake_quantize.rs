@@ -5,7 +5,7 @@ mod naive;
 use naive::Threads;
 use nashquant_kernels::{
     Bf16, Element, Error, F16, Isa,
-    fake_quantize::{Grid, backward, mask_len, per_tensor, per_tensor_with_mask},
+    fake_quantize::{Grid, all_inside, backward, mask_len, per_tensor, per_tensor_with_mask},
     parallel::Serial,
 };
 use proptest::prelude::*;
@@ -209,6 +209,53 @@ fn each_gradient_meets_its_own_bit_at_every_length() {
             assert_eq!(bits(&grad_x), bits(&expected), "{isa:?} {n}");
         }
     }
+}
+
+#[test]
+fn a_mask_tells_whether_everything_was_inside_at_every_length() {
+    for isa in Isa::available() {
+        for n in (0..70).chain([511, 512, 513, 1023, 1024, 1100]) {
+            let (mut x, mut y, mut mask) = (vec![3.0_f32; n], vec![0.0; n], vec![0; mask_len(n)]);
+            per_tensor_with_mask(isa, &Serial, &x, INT4, None, &mut y, &mut mask).unwrap();
+            assert!(all_inside(&mask, n).unwrap(), "{n} on {isa:?}");
+            for i in (0..n).step_by(97).chain(n.checked_sub(1)) {
+                x[i] = 8.0;
+                per_tensor_with_mask(isa, &Serial, &x, INT4, None, &mut y, &mut mask).unwrap();
+                assert!(!all_inside(&mask, n).unwrap(), "element {i} of {n} on {isa:?}");
+                x[i] = 3.0;
+            }
+        }
+    }
+    assert!(all_inside(&[0; 64], 513).is_err());
+}
+
+fn what_is_far_outside_lands_on_its_end<T: Element>(from: fn(f32) -> T) {
+    let ends = (1 << 22) - 1;
+    for (zero_point, qmin, qmax) in [(0, 0, ends), (0, -ends, 0), (-ends, -ends, 0), (ends, 0, ends)] {
+        let grid = Grid { scale: 1.0, zero_point, qmin, qmax };
+        let far = [22, 23, 24, 25, 52, 53, 127].map(|power| 2.0_f32.powi(power));
+        let x: Vec<T> =
+            far.into_iter().chain([f32::MAX, f32::INFINITY]).flat_map(|x| [from(x), from(-x)]).collect();
+        let ends = [qmax - zero_point, qmin - zero_point].map(|end| from(end as f32)).repeat(x.len() / 2);
+        for isa in Isa::available() {
+            let (mut y, mut mask) = (x.clone(), vec![0; mask_len(x.len())]);
+            per_tensor_with_mask(isa, &Serial, &x, grid, None, &mut y, &mut mask).unwrap();
+            assert_eq!(y, ends, "{grid:?} on {isa:?}");
+            assert_eq!(mask, vec![0; mask.len()], "{grid:?} on {isa:?}");
+            per_tensor(isa, &Serial, &x, grid, None, &mut y).unwrap();
+            assert_eq!(y, ends, "{grid:?} on {isa:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_far_outside_lands_on_its_end_in_singles() {
+    what_is_far_outside_lands_on_its_end(|x| x);
+}
+
+#[test]
+fn what_is_far_outside_lands_on_its_end_in_doubles() {
+    what_is_far_outside_lands_on_its_end(f64::from);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) fn min_max_per_tensor(
     by_dtype!(x, T => {
         let (x, low, high) = (memory.read::<T>(&x)?, one(&mut memory, &low)?, one(&mut memory, &high)?);
         (*low, *high) =
-            py.detach(|| kernels::min_max_per_tensor(isa(), &TorchTeam, x)).map_err(value_error)?;
+            memory.run(py, || kernels::min_max_per_tensor(isa(), &TorchTeam, x)).map_err(value_error)?;
         Ok(())
     })
 }
@@ -41,7 +41,7 @@ pub(crate) fn min_max_per_channel(
     let (layout, mut memory) = (channels(&x, axis)?, Memory::default());
     by_dtype!(x, T => {
         let (x, low, high) = (memory.read::<T>(&x)?, memory.write(&low)?, memory.write(&high)?);
-        py.detach(|| kernels::min_max_per_channel(isa(), &TorchTeam, x, layout, low, high)).map_err(value_error)
+        memory.run(py, || kernels::min_max_per_channel(isa(), &TorchTeam, x, layout, low, high)).map_err(value_error)
     })
 }
 

@@ -279,6 +279,12 @@ impl Memory {
         Ok(unsafe { std::slice::from_raw_parts_mut(first, view.len) })
     }
 
+    /// Calls a kernel on what was taken, and lets other Python threads run meanwhile, if there is a meanwhile.
+    pub(crate) fn run<R: Send>(&self, py: Python<'_>, kernel: impl FnOnce() -> R + Send) -> R {
+        let bytes: usize = self.taken.iter().map(|(_, range, _)| range.len()).sum();
+        if bytes < BRIEF { kernel() } else { py.detach(kernel) }
+    }
+
     fn take<T>(&mut self, name: &'static str, first: *mut T, len: usize, write: bool) -> PyResult<()> {
         let range = first.addr()..first.addr() + len * size_of::<T>();
         for (other, taken, written) in &self.taken {
@@ -290,6 +296,9 @@ impl Memory {
         Ok(())
     }
 }
+
+/// An elementwise kernel takes about 2 µs for this many bytes; to give the GIL away and take it back, a tenth.
+const BRIEF: usize = 128 << 10;
 
 /// Outputs of this many bytes are fresh memory: malloc keeps none as large. (Nor does asking cost or help at 4 MiB.)
 const HUGE: usize = 32 << 20;

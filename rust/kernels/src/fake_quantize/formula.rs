@@ -38,30 +38,36 @@ pub(crate) fn clamp<W: Wide>(value: W, low: W, high: W) -> W {
     if value < high { value } else { high }
 }
 
-/// Half to even, for |value| < 2²²; never -0.0. One instruction less than `round_ties_even` on SSE2, where that is a call.
+/// Half to even, and never -0.0, for |value| <= 2²²; what is beyond stays beyond, and NaN stays NaN. (Addition rounds
+/// monotonically.) One instruction less than `round_ties_even`, which is a call on SSE2.
 #[inline(always)]
 pub(crate) fn round<W: Wide>(value: W) -> W {
     (value + W::ROUNDER) - W::ROUNDER
 }
 
-/// One value. The ends are whole steps, so clamping first changes nothing and keeps `round` in its range.
+/// Where `x` lies on the grid, in steps from the zero point, and the step it is clamped to. The same: it is inside.
+#[inline(always)]
+pub(super) fn steps<W: Wide, B>(x: W, grid: Steps<W, B>) -> (W, W) {
+    let raw = round(x * grid.inv_scale);
+    (raw, clamp(raw, grid.low, grid.high))
+}
+
+/// One value.
 #[inline(always)]
 pub(super) fn value<T: Element, P: Product, B: Bound<T::Wide>>(x: T, grid: Steps<T::Wide, B>) -> T {
     let (x, _) = grid.bound.bound(x.widen());
-    P::product(round(clamp(x * grid.inv_scale, grid.low, grid.high)), grid.scale)
+    P::product(steps(x, grid).1, grid.scale)
 }
 
-/// One value, and 1 if it was inside the grid and the bounds. One step of margin on both ends tells in from out.
+/// One value, and 1 if it was inside the grid and the bounds.
 #[inline(always)]
 pub(super) fn value_and_inside<T: Element, P: Product, B: Bound<T::Wide>>(
     x: T,
     grid: Steps<T::Wide, B>,
 ) -> (T, u32) {
-    let margin = T::Wide::ONE;
     let (x, within) = grid.bound.bound(x.widen());
-    let steps = round(clamp(x * grid.inv_scale, grid.low - margin, grid.high + margin));
-    let clamped = clamp(steps, grid.low, grid.high);
-    (P::product(clamped, grid.scale), u32::from(within & (clamped == steps)))
+    let (raw, clamped) = steps(x, grid);
+    (P::product(clamped, grid.scale), u32::from(within & (clamped == raw)))
 }
 
 /// All of `x` on one grid.

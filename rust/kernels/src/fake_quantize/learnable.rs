@@ -12,7 +12,7 @@
 //! ```
 
 use super::{
-    formula::{clamp, round},
+    formula,
     grid::{ChannelGrid, Steps},
 };
 use crate::{
@@ -159,10 +159,9 @@ fn one<T: Element>(
     scale: &mut T::Wide,
     clipped: &mut T::Wide,
 ) {
-    let (margin, zero) = (T::Wide::ONE, T::Wide::from_f32(0.0));
+    let zero = T::Wide::from_f32(0.0);
     let (x, grad_y) = (x.widen(), grad_y.widen());
-    let raw = round(clamp(x * grid.inv_scale, grid.low - margin, grid.high + margin));
-    let steps = clamp(raw, grid.low, grid.high);
+    let (raw, steps) = formula::steps(x, grid);
     let inside = raw == steps;
     *grad_x = T::narrow(grad_y * if inside { T::Wide::ONE } else { zero });
     let rounding = (steps * T::Wide::from_f32(grid.scale) - x) * grid.inv_scale;

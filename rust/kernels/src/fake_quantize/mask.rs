@@ -52,6 +52,17 @@ pub(super) fn read(bits: &[u8]) -> [u32; LANES] {
     words
 }
 
+/// Were all `n` elements inside the grid? Stops at the first 512 that were not.
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if `mask` is not for that many elements.
+pub fn all_inside(mask: &[u8], n: usize) -> Result<bool, Error> {
+    check_len("mask", mask.len(), mask_len(n))?;
+    let (packs, rest) = mask.split_at(n / PACK * BYTES);
+    let rest: u32 = rest.iter().map(|bits| bits.count_ones()).sum();
+    Ok(rest as usize == n % PACK && packs.as_chunks().0.iter().all(|bits| *bits == [0xff; BYTES]))
+}
+
 /// Writes each bit of `mask` as 0 or 1 to `inside`.
 ///
 /// # Errors

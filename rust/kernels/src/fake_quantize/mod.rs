@@ -11,7 +11,8 @@
 //! A ReLU in front is one step more in the same pass: `x = clamp(x, bounds)` first, and inside is also strictly between
 //! the bounds.
 //!
-//! On the way back, gradients pass where nothing was clamped: `grad_x = grad_y * inside`.
+//! On the way back, gradients pass where nothing was clamped: `grad_x = grad_y * inside`. Where nothing was clamped at all,
+//! [`all_inside`] tells, and there is nothing to multiply.
 
 mod backward;
 mod formula;
@@ -27,7 +28,7 @@ mod per_tensor;
 pub use backward::backward;
 pub use grid::{Bounds, ChannelGrid, Grid};
 pub use learnable::learnable_backward;
-pub use mask::{mask_len, unpack};
+pub use mask::{all_inside, mask_len, unpack};
 pub use observed::{Moving, Range, observed_per_tensor};
 pub use observed_per_channel::{Ranges, observed_per_channel};
 pub use per_channel::{per_channel, per_channel_with_mask};

@@ -28,7 +28,7 @@ pub(crate) fn fake_quantize_backward(
     let mut memory = Memory::default();
     by_dtype!(grad_y, T => {
         let (grad_y, bits, grad_x) = (memory.read::<T>(&grad_y)?, &mask.bits, memory.write::<T>(&grad_x)?);
-        py.detach(|| kernels::backward(isa(), &TorchTeam, grad_y, bits, grad_x)).map_err(value_error)
+        memory.run(py, || kernels::backward(isa(), &TorchTeam, grad_y, bits, grad_x)).map_err(value_error)
     })
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn fake_quantize_learnable_backward(
     let (grad_scale, grad_zero_point) = (memory.write(&grad_scale)?, memory.write(&grad_zero_point)?);
     by_dtype!(x, T => {
         let (grad_y, x, grad_x) = (memory.read::<T>(&grad_y)?, memory.read::<T>(&x)?, memory.write::<T>(&grad_x)?);
-        py.detach(|| kernels::learnable_backward(
+        memory.run(py, || kernels::learnable_backward(
             isa(), &TorchTeam, grad_y, x, layout, grid, grad_factor, grad_x, grad_scale, grad_zero_point
         )).map_err(value_error)
     })

@@ -13,6 +13,7 @@ use crate::{
 #[pyclass(frozen, module = "nashquant._core")]
 pub(crate) struct Mask {
     pub(super) bits: Vec<u8>,
+    len: usize,
     #[pyo3(get)]
     shape: Vec<i64>,
     #[pyo3(get)]
@@ -21,7 +22,12 @@ pub(crate) struct Mask {
 
 impl Mask {
     pub(super) fn of(x: &View<'_>) -> Self {
-        Self { bits: vec![0; kernels::mask_len(x.len)], shape: x.shape.to_vec(), strides: x.strides.to_vec() }
+        Self {
+            bits: vec![0; kernels::mask_len(x.len)],
+            len: x.len,
+            shape: x.shape.to_vec(),
+            strides: x.strides.to_vec(),
+        }
     }
 
     fn has_order_of(&self, x: &View<'_>) -> bool {
@@ -45,6 +51,10 @@ impl Mask {
     #[getter]
     fn nbytes(&self) -> usize {
         self.bits.len()
+    }
+
+    fn all_inside(&self) -> PyResult<bool> {
+        kernels::all_inside(&self.bits, self.len).map_err(value_error)
     }
 
     fn fits(&self, x: &Bound<'_, PyAny>) -> PyResult<bool> {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[pyfunction]
-#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax, bounds=None))]
+#[pyo3(signature = (x, y, min_val, max_val, scale, averaging_constant, qmin, qmax, bounds=None))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_observed_per_tensor(
     py: Python<'_>,
@@ -35,7 +35,7 @@ pub(crate) fn fake_quantize_observed_per_tensor(
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, min_val, max_val, scale, *, averaging_constant, qmin, qmax, bounds=None))]
+#[pyo3(signature = (x, y, min_val, max_val, scale, averaging_constant, qmin, qmax, bounds=None))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_observed_per_tensor_with_mask(
     py: Python<'_>,
@@ -91,7 +91,7 @@ fn observed<'a>(
     let range = Range { min_val: *min_val, max_val: *max_val };
     let after = by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(x)?, memory.write::<T>(y)?);
-        py.detach(|| kernels::observed_per_tensor(isa(), &TorchTeam, x, bounds, moving, range, y, bits))
+        memory.run(py, || kernels::observed_per_tensor(isa(), &TorchTeam, x, bounds, moving, range, y, bits))
             .map_err(value_error)
     })?;
     if let Some((range, grid)) = after {
@@ -101,7 +101,7 @@ fn observed<'a>(
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, min_val, max_val, scale, *, axis, averaging_constant, qmin, qmax))]
+#[pyo3(signature = (x, y, min_val, max_val, scale, axis, averaging_constant, qmin, qmax))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_observed_per_channel(
     py: Python<'_>,
@@ -122,7 +122,7 @@ pub(crate) fn fake_quantize_observed_per_channel(
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, min_val, max_val, scale, *, axis, averaging_constant, qmin, qmax))]
+#[pyo3(signature = (x, y, min_val, max_val, scale, axis, averaging_constant, qmin, qmax))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_observed_per_channel_with_mask(
     py: Python<'_>,
@@ -160,7 +160,7 @@ fn observed_by_channel<'a>(
     let ranges = Ranges { min_val, max_val, scale: memory.write(scale)? };
     by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(x)?, memory.write::<T>(y)?);
-        py.detach(|| kernels::observed_per_channel(isa(), &TorchTeam, x, layout, moving, ranges, y, bits))
+        memory.run(py, || kernels::observed_per_channel(isa(), &TorchTeam, x, layout, moving, ranges, y, bits))
             .map_err(value_error)
     })
 }

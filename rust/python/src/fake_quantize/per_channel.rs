@@ -32,7 +32,7 @@ pub(crate) fn fake_quantize_per_channel(
     let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
     by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
-        py.detach(|| kernels::per_channel(isa(), &TorchTeam, x, layout, grid, y)).map_err(value_error)
+        memory.run(py, || kernels::per_channel(isa(), &TorchTeam, x, layout, grid, y)).map_err(value_error)
     })
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn fake_quantize_per_channel_with_mask(
     let grid = ChannelGrid { scale: memory.read(&scale)?, zero_point: memory.read(&zero_point)?, qmin, qmax };
     by_dtype!(x, T => {
         let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
-        py.detach(|| kernels::per_channel_with_mask(isa(), &TorchTeam, x, layout, grid, y, bits))
+        memory.run(py, || kernels::per_channel_with_mask(isa(), &TorchTeam, x, layout, grid, y, bits))
             .map_err(value_error)
     })?;
     Ok(mask)

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[pyfunction]
-#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax, bounds=None))]
+#[pyo3(signature = (x, y, scale, zero_point, qmin, qmax, bounds=None))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_per_tensor(
     py: Python<'_>,
@@ -31,12 +31,12 @@ pub(crate) fn fake_quantize_per_tensor(
     let mut memory = Memory::default();
     by_dtype!(x, T => {
         let (x, y) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?);
-        py.detach(|| kernels::per_tensor(isa(), &TorchTeam, x, grid, bounds.map(Bounds::from), y)).map_err(value_error)
+        memory.run(py, || kernels::per_tensor(isa(), &TorchTeam, x, grid, bounds.map(Bounds::from), y)).map_err(value_error)
     })
 }
 
 #[pyfunction]
-#[pyo3(signature = (x, y, *, scale, zero_point, qmin, qmax, bounds=None))]
+#[pyo3(signature = (x, y, scale, zero_point, qmin, qmax, bounds=None))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_per_tensor_with_mask(
     py: Python<'_>,
@@ -54,7 +54,7 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
     let (mut memory, mut mask) = (Memory::default(), Mask::of(&x));
     by_dtype!(x, T => {
         let (x, y, bits) = (memory.read::<T>(&x)?, memory.write::<T>(&y)?, &mut mask.bits);
-        py.detach(|| kernels::per_tensor_with_mask(isa(), &TorchTeam, x, grid, bounds.map(Bounds::from), y, bits)).map_err(value_error)
+        memory.run(py, || kernels::per_tensor_with_mask(isa(), &TorchTeam, x, grid, bounds.map(Bounds::from), y, bits)).map_err(value_error)
     })?;
     Ok(mask)
 }
