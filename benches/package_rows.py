@@ -13,6 +13,7 @@ from benches.sizes import INT8_SCALE, QINT8, backward, normal
 from nashquant import ops
 
 
+@pytest.mark.filterwarnings("ignore")  # what they warn of is theirs
 @pytest.mark.parametrize("package", packages.PACKAGES)
 def test_forward_and_backward(race: Callable[[Row], None], absent: Callable[[str, str], None], package: str) -> None:
     x, grad_y = normal("1M").requires_grad_(), normal("1M").flip(0)
