@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-__all__ = ["NASH", "TFLITE", "TFLITE_INT16", "Arithmetic", "Rounding"]
+__all__ = ["NASH", "TFLITE", "TFLITE_FULLY_CONNECTED", "TFLITE_INT16", "Arithmetic", "Rounding"]
 
 
 class Rounding(enum.Enum):
@@ -57,7 +57,10 @@ NASH = Arithmetic()
 """Our choice for the NASH BPU, whose rounding is not public."""
 
 TFLITE = Arithmetic(rounding=Rounding.TFLITE)
-"""What TFLite's reference kernels compute where the accumulator has 32 bits."""
+"""What TFLite's reference kernels compute where the accumulator has 32 bits: sums, products, convolutions."""
 
 TFLITE_INT16 = Arithmetic(rounding=Rounding.HALF_UP, multiplier_bits=15, accumulator_bits=64)
-"""The same of its products of int16 activations and int8 weights, whose accumulator has 64 bits."""
+"""The same of its convolutions of int16 activations and int8 weights, whose accumulator has 64 bits."""
+
+TFLITE_FULLY_CONNECTED = Arithmetic(rounding=Rounding.HALF_AWAY)
+"""The same of its fully-connected op, which rounds once: found by experiment on LiteRT 2.3."""
