@@ -65,6 +65,10 @@ def test_verify_compares_on_other_data_and_on_the_model_as_it_is_now(tmp_path: P
     assert [place.name for place in agreement.places] == ["quant", "conv_out", "sum_out", "output"]
     assert [place.elements for place in agreement.places] == [5 * 4 * 8 * 8] * 4
     assert agreement.worst[1] <= 1.01
+    many = exported.verify(iter([torch.randn(5, 4, 8, 8), torch.randn(2, 4, 8, 8)]), per_layer=True)
+    assert [place.elements for place in many.places] == [7 * 4 * 8 * 8] * 4
+    with pytest.raises(ValueError, match="holds no batch"):
+        exported.verify(iter([]))
     with torch.no_grad():
         model.conv.bias.add_(1.0)  # trained on: the file is old
     later = exported.verify(per_layer=True)

@@ -38,7 +38,7 @@ class Place:
     allowed: float
 
     def __add__(self, other: Place) -> Place:
-        """Both calls of one quantizer."""
+        """Both together: two calls of one quantizer, two batches."""
         return replace(
             self,
             elements=self.elements + other.elements,
@@ -73,6 +73,10 @@ class Agreement:
 
     layers: tuple[Place, ...]
     outputs: tuple[Place, ...]
+
+    def __add__(self, other: Agreement) -> Agreement:
+        """On the inputs of both."""
+        return Agreement(merged((*self.layers, *other.layers)), merged((*self.outputs, *other.outputs)))
 
     @cached_property
     def steps(self) -> Mapping[str, float]:

@@ -79,21 +79,23 @@ class ExportedModel:
         `print` the result for a table with reasons. A model that was trained on since the export differs.
 
         Args:
-            data: other inputs than the example ones; laid out like those.
+            data: other inputs than the example ones, laid out like those; or many of them, as a data loader gives them.
             per_layer: whether to compare each layer too.
             kw_data: arguments of forward given by keyword.
 
         Raises:
-            ValueError: `data` is laid out otherwise, or has other shapes.
+            ValueError: `data` is laid out otherwise, has other shapes, or holds nothing.
             RuntimeError: the model is no longer in eval mode and VALIDATION.
         """
         check_ready(self._origin.model)
-        if data is None:
-            tensors = self._origin.inputs.tensors
-        else:
-            args = tuple(data) if isinstance(data, (tuple, list)) else (data,)
-            tensors = self._tensors(args, kw_data or {})
-        return self._origin.verifier.compare(self.path, tensors, per_layer)
+        one = data is None or isinstance(data, (Tensor, tuple, list, Mapping))
+        agreements = [
+            self._origin.verifier.compare(self.path, self._batch(each, kw_data or {}), per_layer)
+            for each in ([data] if one else data)
+        ]
+        if not agreements:
+            raise ValueError("the data to compare on holds no batch")
+        return sum(agreements[1:], agreements[0])
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the file again, to `path`; weights that lie in a file beside it go along.
@@ -185,6 +187,11 @@ class ExportedModel:
             f"ExportedModel({str(self.path)!r}: {graph.name}({takes}) -> {gives}; "
             f"{len(self.quantizers)} quantizers; {floats}{agreement})"
         )
+
+    def _batch(self, data: Any, kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
+        if data is None:
+            return self._origin.inputs.tensors
+        return self._tensors(tuple(data) if isinstance(data, (tuple, list)) else (data,), kwargs)
 
     def _tensors(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, ...]:
         tensors = self._origin.inputs.like(args, kwargs)
