@@ -114,6 +114,16 @@ def test_export_then_inspect_then_run(script: Path, tmp_path: Path) -> None:
         assert np.abs(found["output"] - wanted).max() < 0.05
     assert "random inputs (normal, seed 0): input" in done("run", "net.onnx")
 
+    said = done("inspect", "net.onnx", "--integer")
+    assert "the integer model: 100.0% integer, no float steps" in said
+    assert "integer model for nash-m" in said  # the table of its steps
+    said = done("run", "net.onnx", "--input", "x.npy", "--integer", "--march", "nash-e", "--out", "z.npz")
+    assert "100.0% integer, no float steps for nash-e" in said
+    with np.load("y.npz") as floats, np.load("z.npz") as integers:
+        difference = np.abs(floats["output"] - integers["output"]).max()
+        assert difference < 0.05
+    assert f"{difference:.6g}" in said  # as its table says
+
 
 def test_inspect_names_what_stays_in_floating_point(script: Path) -> None:
     onnx.save(onnx.parser.parse_model(FLOATS.replace("{ y", "{ [here] y")), "float.onnx")
@@ -121,6 +131,8 @@ def test_inspect_names_what_stays_in_floating_point(script: Path) -> None:
     assert "0.0% of the operators" in said
     assert "in floating point: here" in said
     assert "takes x: float[n, 2], i: int64[1]" in said
+    assert "the integer model: 0.0% integer, 1 float step" in said
+    assert "as float: here: " in done("run", "float.onnx", "--integer")
 
 
 @pytest.mark.parametrize(

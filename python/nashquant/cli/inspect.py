@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from nashquant import qdq
+from nashquant import nash, qdq
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -20,6 +20,7 @@ __all__ = ["inspect"]
 def inspect(
     model: Annotated[Path, typer.Argument(metavar="MODEL.ONNX", help="A QDQ ONNX file, ours or another's.")],
     scales: Annotated[bool, typer.Option("--scales", help="List every quantizer with its dtype and scale.")] = False,
+    integer: Annotated[bool, typer.Option("--integer", help="Show each step of the integer model.")] = False,
     picture: Annotated[Path | None, typer.Option(help="Also draw the graph (.svg, .png).")] = None,
 ) -> None:
     """Show what a QDQ ONNX file consists of: operators, dtypes, scales, what stays in floating point."""
@@ -37,6 +38,10 @@ def inspect(
     console.print(f"{found.coverage:.1%} of the operators compute between grids or give high precision")
     if found.floating:
         console.print(f"in floating point: {', '.join(found.floating)}", markup=False)
+    report = nash.convert(model).report
+    console.print(f"the integer model: {report.summary}", markup=False)
+    if integer:
+        console.print(str(report), markup=False, soft_wrap=True)
     if picture is not None:
         console.print(f"wrote {qdq.draw(read, picture)}", markup=False)
 

@@ -9,8 +9,9 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from nashquant import qdq
+from nashquant import nash, qdq
 
 from .inputs import inputs_of
 
@@ -25,8 +26,12 @@ def run(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the outputs here, as .npz.")] = None,
     optimized: Annotated[bool, typer.Option("--optimized", help="With ONNX Runtime's optimizations on.")] = False,
+    integer: Annotated[
+        bool, typer.Option("--integer", help="As the chip would: in integers; --out is of these.")
+    ] = False,
+    march: Annotated[str | None, typer.Option(help="The chip for --integer; else what the file says.")] = None,
 ) -> None:
-    """Run a QDQ ONNX file in ONNX Runtime, node by node, and show its outputs."""
+    """Run a QDQ ONNX file in ONNX Runtime, node by node, or in integers beside it, and show its outputs."""
     from nashquant.quantization.hbdk4 import run_file
 
     console = Console(highlight=False)
@@ -37,17 +42,37 @@ def run(
     if random:
         console.print(f"random inputs (normal, seed 0): {', '.join(random)}", markup=False)
     outputs = {name: y.numpy() for name, y in run_file(model, inputs, optimized=optimized).items()}
-    console.print(_table(outputs))
+    console.print(_table("ONNX Runtime", outputs))
+    if integer:
+        outputs, apart = _in_integers(model, march, inputs, outputs)
+        console.print(_table("integer model", outputs, apart))
     if out is not None:
         np.savez(out, **outputs)  # type: ignore[arg-type]  # its stub takes any name for `allow_pickle`
         console.print(f"wrote {out}", markup=False)
 
 
-def _table(outputs: dict[str, np.ndarray]) -> Table:
-    table = Table("output", "dtype", "shape")
-    for head in ("least", "mean", "greatest"):
+def _in_integers(
+    model: Path, march: str | None, inputs: dict[str, Tensor], floats: dict[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The outputs of the integer model, and how far each is from that of ONNX Runtime."""
+    converted = nash.convert(model, march)
+    Console(highlight=False, soft_wrap=True).print(str(converted), markup=False)
+    for row in converted.report.floats:
+        Console(highlight=False, soft_wrap=True).print(f"as float: {row.layer}: {row.reason}", markup=False)
+    given = converted(*(inputs[name] for name in converted.inputs))
+    tensors = given if isinstance(given, tuple) else (given,)
+    outputs = {name: y.numpy() for name, y in zip(converted.outputs, tensors, strict=True)}
+    apart = [
+        f"{np.abs(y.astype(np.float64) - floats[name]).max():.6g}" if y.size else "" for name, y in outputs.items()
+    ]
+    return outputs, apart
+
+
+def _table(title: str, outputs: dict[str, np.ndarray], apart: list[str] | None = None) -> Table:
+    table = Table("output", "dtype", "shape", title=title, title_justify="left")
+    for head in ("least", "mean", "greatest", *(["largest difference"] if apart else [])):
         table.add_column(head, justify="right")
-    for name, y in outputs.items():
+    for i, (name, y) in enumerate(outputs.items()):
         numbers = [f"{value:.6g}" for value in (y.min(), y.mean(), y.max())] if y.size else [""] * 3
-        table.add_row(name, str(y.dtype), str(list(y.shape)), *numbers)
+        table.add_row(name, str(y.dtype), str(list(y.shape)), *numbers, *([apart[i]] if apart else []))
     return table
