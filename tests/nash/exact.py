@@ -45,7 +45,8 @@ def graph(
         array = array.astype(np.float32) if array.dtype == np.float64 else array
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     for output in model.graph.output:  # "float o" names a number; what it is follows from the rest
-        output.type.tensor_type.ClearField("shape")
+        if not output.type.tensor_type.shape.dim:
+            output.type.tensor_type.ClearField("shape")
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     onnx.checker.check_model(model)
     return model

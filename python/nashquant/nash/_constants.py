@@ -55,6 +55,9 @@ class Constants:
         node = value.producer()
         if node is None or node.op_type in _RANDOM:
             return
+        if (weight := self.weight(value)) is not None:
+            self._known[value] = weight.real().float()
+            return
         read = {each: self.get(each) for each in outer_values(node)}
         constants = {each: tensor for each, tensor in read.items() if tensor is not None}
         if len(constants) == len(read) and (read or node.op_type == "Constant"):

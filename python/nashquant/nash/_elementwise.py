@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nashquant import ops
 
-from ._fixed_point import Factors
+from ._fixed_point import Factors, on_common_shift, shifted
 from ._forms import Accumulator, Grid, NotIntegerError, Plain, Target
 from ._joins import operand
 from ._rescale import land
@@ -44,18 +44,31 @@ def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
     target = needed(target)
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(a), plan.grid(b)
     grid, kernel = target.grid, ops.add_saturating if sign > 0 else ops.sub_saturating
+    if any(each.zero_point and each.dtype == torch.int16 for each in (grid, grid_a, grid_b)):
+        return _wide_sum(target, (slot_a, grid_a), (slot_b, grid_b), sign)
     # A zero point is added after rounding: in 16 bits, where 8 saturate only in the end.
     dtype = torch.int16 if grid.zero_point else grid.dtype
-    if grid.zero_point and grid.dtype == torch.int16:
-        raise NotIntegerError("its output has 16 bits and a zero point")
     wide = torch.int8 if _is_int8(grid_a) and _is_int8(grid_b) else torch.int16
     factors = grid_a.scale / grid.scale, grid_b.scale / grid.scale
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        x, y = broadcast(_as(grid_a.centered(x), wide), _as(grid_b.centered(y), wide))
+        x, y = broadcast(grid_a.centered(x).to(wide), grid_b.centered(y).to(wide))
         return finish(kernel(x, y, *factors, dtype=dtype, arithmetic=plan.arithmetic), target)
 
     return Made(run, (slot_a, slot_b), (grid,))
+
+
+def _wide_sum(target: Target, a: tuple[str, Grid], b: tuple[str, Grid], sign: int) -> Made:
+    """The same sum in 64 bits: 16 bits and a zero point are more than 16."""
+    (slot_a, grid_a), (slot_b, grid_b) = a, b
+    scale = target.grid.scale
+    multipliers, shift = on_common_shift(grid_a.scale / scale, grid_b.scale / scale)
+
+    def run(x: Tensor, y: Tensor) -> Tensor:
+        total = (x.long() - grid_a.zero_point) * multipliers[0] + sign * (y.long() - grid_b.zero_point) * multipliers[1]
+        return target.clamp(shifted(total, shift) + target.grid.zero_point)
+
+    return Made(run, (slot_a, slot_b), (target.grid,))
 
 
 def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
@@ -264,9 +277,3 @@ def broadcast(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def _is_int8(grid: Grid) -> bool:
     return grid.dtype == torch.int8 and grid.zero_point == 0
-
-
-def _as(x: Tensor, dtype: torch.dtype) -> Tensor:
-    if x.dtype == torch.int32:
-        raise NotIntegerError("16 bits and a zero point")
-    return x.to(dtype)

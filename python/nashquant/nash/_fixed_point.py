@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["Factors"]
+__all__ = ["Factors", "on_common_shift", "shifted"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,12 @@ class Factors:
     def times(self, x: Tensor) -> Tensor:
         """`round_half_even(x * factor)` in int64, exactly, while the product stays below 2**62."""
         return shifted(x.long() * self.multiplier, self.shift)
+
+
+def on_common_shift(*values: float) -> tuple[list[int], int]:
+    """A multiplier for each, and the shift of the largest, at most 45: a sum of 17-bit products stays below 2**63."""
+    shift = min(max(31 - math.frexp(max(values))[1], 0), 45)
+    return [round(math.ldexp(value, shift)) for value in values], shift
 
 
 def shifted(value: Tensor, shift: Tensor | int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_norm", "conv", "conv_integer", "conv_transpose", "gemm", "matmul", "matmul_integer"]
 
-Accumulate = Callable[..., Tensor]
+_FINER = 16  # bits behind the steps of a grid, for a bias that is added to it
 
 
 def conv(plan: Plan, node: ir.Node, target: Target | None) -> Made:
@@ -206,8 +205,8 @@ def batch_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         raise NotIntegerError("its input is not quantized, or it is in training mode")
     epsilon = float(str(attribute(node, "epsilon", 1e-5)))
     gain = gamma.double() / (variance.double() + epsilon).sqrt()
-    zero_point = form.zero_point if isinstance(form, Grid) else 0
-    steps = torch.as_tensor(form.scale, dtype=torch.float64)
+    zero_point, bits = (form.zero_point, _FINER) if isinstance(form, Grid) else (0, 0)
+    steps = torch.as_tensor(form.scale, dtype=torch.float64) * 2.0**-bits
     scale = torch.where(gain == 0, steps, steps * gain.abs())
     sign = gain.sign().long()
     bias = torch.round((beta.double() - mean.double() * gain) / scale).long()
@@ -215,7 +214,7 @@ def batch_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
     def accumulate(q: Tensor) -> Tensor:
         shape = [-1, *[1] * (q.dim() - 2)]
-        return (q.long() - zero_point) * sign.reshape(shape) + bias.reshape(shape)
+        return ((q.long() - zero_point) << bits) * sign.reshape(shape) + bias.reshape(shape)
 
     if target is None:
         return Made(accumulate, (plan.slot(x),), (result,), accumulate)

@@ -205,15 +205,18 @@ def _space_to_depth(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
 def _max_pool(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
     windows = Windows.of(node, integers(node, "kernel_shape", ()))
     n, ceil = len(windows.kernel), bool(attribute(node, "ceil_mode", 0))
-    pool: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1] if n <= 3 else None
-    if pool is None:
+    if n > 3:
         raise NotIntegerError("it has more than three dimensions")
+    pool: Any = F.max_pool3d if n == 3 else F.max_pool2d
 
     def run(x: Tensor) -> Tensor:
         room = windows.with_room(x.shape[-n:], ceil)
         edges = [edge for pair in reversed(room.padding) for edge in pair]
         if any(edges):
             x = F.pad(x, edges, value=torch.iinfo(x.dtype).min)
+        if n == 1:  # torch has no max_pool1d of integers
+            y = pool(x.unsqueeze(-2), (1, *room.kernel), (1, *room.stride), 0, (1, *room.dilation))
+            return cast("Tensor", y.squeeze(-2))
         return cast("Tensor", pool(x, room.kernel, room.stride, 0, room.dilation))
 
     return run

@@ -40,6 +40,7 @@ class Plan:
         opsets: versions of ONNX, by domain.
         steps: what runs, in order.
         points: where each quantizer of an activation leaves its integers.
+        held: quantizers of constants.
         outputs: the slots of the graph's outputs.
     """
 
@@ -57,6 +58,11 @@ class Plan:
         for value in self.graph.inputs:
             self.settle(value, Plain(), _name(value))
         waits = self._waiting()
+        self.held = {
+            node.metadata_props["nashquant.quantizer"]
+            for node in self.graph
+            if "nashquant.quantizer" in node.metadata_props and self.constant(node.inputs[0]) is not None
+        }
         for node in self.graph:
             if node not in waits:
                 self.compile(node)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from . import _choose, _clips, _elementwise, _gemm, _joins, _normalize, _pools, _resample
+from . import _choose, _clips, _elementwise, _gemm, _joins, _normalize, _pools, _resample, _shapes
 from ._forms import Target
 from ._moves import MOVES, move
 from ._step import Made, Place
@@ -72,6 +72,7 @@ REGISTRY: Mapping[str, Op] = MappingProxyType(
         "GroupNormalization": Op(_normalize.group_norm),
         "ArgMax": Op(_choose.arg_extreme, lands=False),
         "ArgMin": Op(_choose.arg_extreme, lands=False),
+        **{name: Op(_shapes.shape, lands=False, place=Place.SHAPE) for name in ("Shape", "Size")},
         "TopK": Op(_choose.top_k, lands=False),
         **{name: Op(move, lands=False, place=Place.MOVE) for name in MOVES},
     }

@@ -119,11 +119,12 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
     points = [point for point in integer.points if point.quantizer in quantizers]
     if not points:
         raise ValueError("the integer model has no quantizer of the prepared model; is it the export of another one?")
+    named = integer.held | {point.quantizer for point in points}
     sums: dict[Point, _Sums] = {}
     overflows: dict[str, int] = {}
     outputs: list[float] = []
     rows = same = 0
-    unmatched = [f"{name} (prepared only)" for name in _activations(quantizers) - {p.quantizer for p in points}]
+    unmatched = [f"{name} (prepared only)" for name in sorted(set(quantizers) - named)]
     prepared.eval()
     for batch in [data] if isinstance(data, Tensor) else data:
         inputs = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
@@ -193,10 +194,6 @@ def _recorded(quantizers: dict[str, FakeQuantize]) -> Iterator[dict[str, list[Te
             handle.remove()
         for module in quantizers.values():
             del module.requantize
-
-
-def _activations(quantizers: dict[str, FakeQuantize]) -> set[str]:
-    return {name for name in quantizers if not name.endswith("weight_fake_quant")}
 
 
 def _tensors(result: Any) -> list[Tensor]:

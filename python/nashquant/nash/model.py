@@ -50,6 +50,7 @@ class IntegerModel:
         inputs: names.
         outputs: names.
         points: where each quantizer of an activation left its integers.
+        held: names of the quantizers of weights and other constants.
     """
 
     march: March
@@ -57,6 +58,7 @@ class IntegerModel:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     points: tuple[Point, ...]
+    held: frozenset[str]
     _slots: tuple[str, ...]
 
     @classmethod
@@ -70,7 +72,15 @@ class IntegerModel:
             steps.append(replace(step, last=last))
         inputs = tuple(str(value.name) for value in plan.graph.inputs)
         outputs = tuple(str(value.name) for value in plan.graph.outputs)
-        return cls(march, tuple(reversed(steps)), inputs, outputs, tuple(plan.points), tuple(plan.outputs))
+        return cls(
+            march,
+            tuple(reversed(steps)),
+            inputs,
+            outputs,
+            tuple(plan.points),
+            frozenset(plan.held),
+            tuple(plan.outputs),
+        )
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs for `inputs`, one tensor for each input of the graph; a single output by itself.

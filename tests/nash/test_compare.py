@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nashquant.nash import compare, convert
+from nashquant.quantization import DeQuantStub, QuantStub, get_qconfig, prepare, set_fake_quantize
+from nashquant.quantization.hbdk4 import export
+from nashquant.quantization.observer import MinMaxObserver
+from nashquant.quantization.setter import TemplateQconfigSetter
+
+
+class Twice(nn.Module):
+    """Calls one block twice, so that one quantizer is two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+        self.block, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block(self.quant(x))
+        return self.dequant(self.head(torch.relu(self.block(torch.relu(x)))))
+
+
+@pytest.fixture
+def pair(tmp_path: Path):
+    x = torch.randn(32, 6)
+    made = prepare(Twice().eval(), (x,), TemplateQconfigSetter(get_qconfig(observer=MinMaxObserver)), save_dir=None)
+    set_fake_quantize(made.eval(), "calibration")
+    with torch.no_grad():
+        made(x)
+    set_fake_quantize(made.eval(), "validation")
+    return made, convert(export(made, x, path=tmp_path / "m.onnx", verify=False)), x
+
+
+def test_each_quantizer_is_compared_at_each_of_its_calls(pair):
+    prepared, integer, x = pair
+    found = compare(prepared, integer, [x, (x[:5],)])
+    names = [layer.layer for layer in found.layers]
+    assert names.count("block") == 2
+    assert "quant" in names
+    assert found.unmatched == ()
+    assert [layer.count for layer in found.layers if layer.layer == "quant"] == [37 * 6]
+    assert all(layer.equal > 0.98 and layer.largest <= 1 for layer in found.layers)
+    assert found.top1 is not None
+    assert found.top1 > 0.9
+
+
+def test_a_wrong_integer_is_seen(pair):
+    prepared, integer, x = pair
+    with torch.no_grad():
+        prepared.quant.activation_post_process.scale.mul_(1.5)
+    changed = compare(prepared, integer, x).layers[0]
+    assert changed.equal < 0.5
+    assert changed.largest > 1
+
+
+def test_saturation_is_a_share(pair):
+    prepared, integer, x = pair
+    calm, wild = (compare(prepared, integer, x * gain).layers[0].saturated for gain in (0.5, 100))
+    assert calm == 0
+    assert wild > 0.9
+
+
+def test_it_prints_and_goes_to_json(pair):
+    prepared, integer, x = pair
+    found = compare(prepared, integer, x)
+    assert "largest difference of the outputs" in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["layers"][0]["layer"] == "quant"
+
+
+def test_the_prepared_model_is_as_before(pair):
+    prepared, integer, x = pair
+    before = {name: len(module._forward_hooks) for name, module in prepared.named_modules()}
+    y = prepared(x)
+    compare(prepared, integer, x)
+    assert {name: len(module._forward_hooks) for name, module in prepared.named_modules()} == before
+    assert torch.equal(prepared(x), y)
+
+
+def test_no_data_and_another_model_are_refused(pair):
+    prepared, integer, _ = pair
+    with pytest.raises(ValueError, match="data is empty: nothing was compared"):
+        compare(prepared, integer, [])
+    with pytest.raises(ValueError, match="no quantizer of the prepared model"):
+        compare(nn.Linear(2, 2), integer, [])
