@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -205,21 +205,33 @@ def _space_to_depth(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
 def _max_pool(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
     windows = Windows.of(node, integers(node, "kernel_shape", ()))
     n, ceil = len(windows.kernel), bool(attribute(node, "ceil_mode", 0))
-    if n > 3:
-        raise NotIntegerError("it has more than three dimensions")
-    pool: Any = F.max_pool3d if n == 3 else F.max_pool2d
 
     def run(x: Tensor) -> Tensor:
         room = windows.with_room(x.shape[-n:], ceil)
         edges = [edge for pair in reversed(room.padding) for edge in pair]
         if any(edges):
             x = F.pad(x, edges, value=torch.iinfo(x.dtype).min)
-        if n == 1:  # torch has no max_pool1d of integers
-            y = pool(x.unsqueeze(-2), (1, *room.kernel), (1, *room.stride), 0, (1, *room.dilation))
-            return cast("Tensor", y.squeeze(-2))
-        return cast("Tensor", pool(x, room.kernel, room.stride, 0, room.dilation))
+        for axis, kernel, stride, dilation in zip(range(-n, 0), room.kernel, room.stride, room.dilation, strict=True):
+            x = _largest(x, axis, kernel, stride, dilation)
+        return x
 
     return run
+
+
+def _largest(x: Tensor, axis: int, kernel: int, stride: int, dilation: int) -> Tensor:
+    """The largest of each window along `axis`.
+
+    Not torch's max_pool2d: channels last, it takes no int8 of more than 127 pixels, and no int16 of more than 32767.
+    """
+    last = x.shape[axis] - dilation * (kernel - 1) - 1
+    everything: list[Any] = [slice(None)] * x.dim()
+    y: Tensor | None = None
+    for first in range(0, dilation * kernel, dilation):
+        everything[axis] = slice(first, first + last + 1, stride)
+        shifted = x[tuple(everything)]
+        y = shifted if y is None else torch.maximum(y, shifted)
+    assert y is not None
+    return y
 
 
 def _extreme(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
