@@ -106,6 +106,15 @@ def test_a_template_makes_outputs_dynamic() -> None:
     assert not torch.equal(small, large)
 
 
+def test_a_template_that_names_nothing_is_an_error() -> None:
+    from nashquant import set_march
+
+    set_march("nash-m")
+    setter = QconfigSetter(get_qconfig(), [ModuleNameTemplate({"": qint8}), SetDynamicQuantTemplate(["hed"])])
+    with pytest.raises(ValueError, match=r"SetDynamicQuantTemplate names 'hed', which is no op of the model.*'head'"):
+        prepare(Net().eval(), torch.randn(2, 3, 5, 5), setter, save_dir=None)
+
+
 def test_it_cannot_be_exported() -> None:
     from nashquant import set_march
     from nashquant.quantization.hbdk4 import export

@@ -192,6 +192,44 @@ def test_nan_is_the_lowest_value_and_teaches_alpha_nothing() -> None:
     assert learned_of(learned).grad.item() == 1.0
 
 
+@pytest.mark.parametrize("cls", LEARNED)
+def test_a_scale_that_training_broke_is_an_error_with_a_name(cls: type[FakeQuantize]) -> None:
+    learned = cls()
+    learned.set_qparams(0.5)
+    learned.name = "layer1.conv"
+    with torch.no_grad():
+        learned_of(learned).fill_(math.nan)
+    for mode in (True, False):
+        with pytest.raises(ValueError, match=r"scale is NaN.*while quantizing 'layer1\.conv'"):
+            learned.train(mode)(torch.ones(2))
+
+
+@pytest.mark.parametrize("cls", LEARNED)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes_keep_theirs_and_the_scale_its_own(cls: type[FakeQuantize], dtype: torch.dtype) -> None:
+    learned = cls()
+    learned.set_qparams(0.25)
+    x = torch.tensor([0.3, 90.0, -90.0], dtype=dtype, requires_grad=True)
+    y = learned(x)
+    (y * torch.tensor([1.0, 2.0, 3.0], dtype=dtype)).sum().backward()
+    assert y.dtype is x.grad.dtype is dtype
+    assert y.tolist() == [0.25, 31.75, -32.0]
+    grad = learned_of(learned).grad
+    assert grad.dtype is torch.float32
+    assert grad.item() == (-1.0 if cls is PACTFakeQuantize else pytest.approx(127 * 2 - 128 * 3 - 0.2, abs=0.1))
+
+
+@pytest.mark.parametrize("cls", LEARNED)
+def test_it_lives_on_the_meta_device(cls: type[FakeQuantize]) -> None:
+    learned = cls().eval()
+    learned.set_qparams(0.5)
+    assert learned.has_scale
+    learned.to("meta")
+    assert learned(torch.ones(3, device="meta")).is_meta
+    assert learned.state_dict()["scale"].is_meta
+    assert repr(learned)
+
+
 def test_the_dtype_of_the_learned_grid_is_in_the_repr() -> None:
     learned = _LearnableFakeQuantize(dtype=qint8, use_grad_scaling=True)
     assert "use_grad_scaling=True" in repr(learned)

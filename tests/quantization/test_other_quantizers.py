@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nashquant import set_march
 from nashquant.dtype import qint4, qint8, qint16
-from nashquant.quantization import DeQuantStub, QConfig, QuantStub, prepare
+from nashquant.quantization import DeQuantStub, QConfig, QuantStub, check_result_of, prepare
 from nashquant.quantization.fake_quantize import (
     DynamicFakeQuantize,
     FakeQuantize,
@@ -177,6 +177,31 @@ def test_a_plain_calibration_is_where_learning_begins(name: str) -> None:
     (learner(IMAGES) ** 2).mean().backward()
     assert torch.equal(learner.quant.activation_post_process.scale, before)
     assert all(p.grad is not None for p in learner.parameters())
+
+
+@pytest.mark.parametrize("name", ["lsq", "pact"])
+def test_a_prepared_model_compiles_in_one_graph(name: str) -> None:
+    torch._dynamo.reset()
+    model = trained(QCONFIGS[name])
+    set_fake_quantize(model.train(), "qat")
+    model.zero_grad()
+    compiled = copy.deepcopy(model)
+    losses = [
+        (run(IMAGES) ** 2).mean() for run in (model, torch.compile(compiled, fullgraph=True, backend="aot_eager"))
+    ]
+    for loss in losses:
+        loss.backward()
+    assert torch.allclose(*losses, rtol=1e-5)
+    for one, other in zip(model.parameters(), compiled.parameters(), strict=True):
+        assert torch.allclose(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_the_report_says_what_quantizes() -> None:
+    rows = {row.name: row.observer for row in check_result_of(prepared(QCONFIGS["lsq"])).layers}
+    observer = "MinMaxObserver(averaging_constant=1.0)"
+    assert rows["quant"] == f"_LearnableFakeQuantize({observer}, use_grad_scaling=True)"
+    rows = {row.name: row.observer for row in check_result_of(prepared(QCONFIGS["dynamic"])).layers}
+    assert rows["quant"] == "DynamicFakeQuantize(MinMaxObserver(averaging_constant=0.01))"
 
 
 OBSERVERS = (

@@ -173,6 +173,35 @@ def test_a_frozen_model_gives_the_same_in_train_and_eval_mode() -> None:
     assert torch.equal(prepared(X), expected)
 
 
+def test_frozen_statistics_save_a_qat_whose_batches_are_unlike_the_data() -> None:
+    net = float_net()
+    generator = torch.Generator().manual_seed(0)
+    examples = [torch.randn(4, 3, 5, 5, generator=generator) + offset for offset in torch.linspace(-2, 2, 20)]
+    with torch.no_grad():
+        for _ in range(50):
+            net.train()(torch.cat(examples))  # statistics of all of it
+        targets = [net.eval()(x) for x in examples]
+    errors = {}
+    for frozen in (False, True):
+        prepared = prepared_net(net)
+        set_fake_quantize(prepared.eval(), "calibration")
+        with torch.no_grad():
+            prepared(torch.cat(examples))
+        if frozen:
+            prepared.apply(freeze_bn_stats)
+        set_fake_quantize(prepared.train(), "qat")
+        optimizer = torch.optim.SGD(prepared.parameters(), 0.001)
+        for x, target in zip(examples, targets, strict=True):
+            optimizer.zero_grad()
+            F.mse_loss(prepared(x), target).backward()
+            optimizer.step()
+        set_fake_quantize(prepared.eval(), "validation")
+        with torch.no_grad():
+            pairs = zip(examples, targets, strict=True)
+            errors[frozen] = sum(F.mse_loss(prepared(x), target).item() for x, target in pairs)
+    assert errors[True] < errors[False] / 2
+
+
 def test_quantizing_the_weight_before_the_norm_is_as_near_as_folding() -> None:
     net = float_net()
     expected = net(X)

@@ -23,7 +23,8 @@ class LearnedFakeQuantize(FakeQuantize):
 
     The observer chooses the first scale: all of CALIBRATION, or the first batch of QAT if there was none. From then on
     the optimizer moves it and the observer does not. Under a compiler nothing is observed while quantizing: calibrate
-    or load a checkpoint first.
+    or load a checkpoint first. Where several processes train, calibrate first too, or `synchronize_observers`: each
+    would start from its own first batch.
     """
 
     learned: str
@@ -62,14 +63,13 @@ class LearnedFakeQuantize(FakeQuantize):
         if is_compiling():
             least = EPSILON + (parameter - parameter.detach())  # the difference is 0, and has a gradient
             return torch.where(parameter < EPSILON, least, parameter)
-        if bool((parameter < EPSILON).any()):
+        if not parameter.is_meta and bool((parameter < EPSILON).any()):
             with torch.no_grad():
                 parameter.clamp_(min=EPSILON)
         return parameter
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        if not self.scale.is_meta:
-            self._kept_positive()
+        self._kept_positive()
         super()._save_to_state_dict(*args, **kwargs)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:

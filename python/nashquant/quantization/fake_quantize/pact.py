@@ -25,7 +25,8 @@ class PACTFakeQuantize(LearnedFakeQuantize):
     at 0; a NASH grid is symmetric, and so is the clipping here. The paper holds alpha down by weight decay: give
     `alpha` to the optimizer with one.
 
-    The first alpha is the observer's: see `LearnedFakeQuantize`. A checkpoint without an alpha has it in its scale.
+    The first alpha is the observer's: see `LearnedFakeQuantize`. A checkpoint of a `FakeQuantize` has no alpha: it is
+    taken from the scale.
 
     >>> quantizer = PACTFakeQuantize(alpha=2.0)
     >>> quantizer(torch.tensor([0.5, 9.0, -3.0, 7.0])).sum().backward()
@@ -101,8 +102,7 @@ class PACTFakeQuantize(LearnedFakeQuantize):
             self.alpha.copy_(self._alpha_of_scale())
 
     def _save_to_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        if not self.scale.is_meta:
-            self._take_scale(self._kept_positive())
+        self._take_scale(self._kept_positive())
         super()._save_to_state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
@@ -114,6 +114,5 @@ class PACTFakeQuantize(LearnedFakeQuantize):
 
     def extra_repr(self) -> str:
         """As `FakeQuantize`, with the scale that alpha means now."""
-        if not self.alpha.is_meta:
-            self._take_scale(self._kept_positive())
+        self._take_scale(self._kept_positive())
         return super().extra_repr()

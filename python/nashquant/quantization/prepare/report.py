@@ -16,6 +16,7 @@ from nashquant.dtype import DType, QuantDType
 from nashquant.op_kind import OpKind
 from nashquant.qat_mode import QATMode
 from nashquant.quantization.fake_quantize import FakeQuantize, FakeQuantizeSpec
+from nashquant.quantization.observer import accepted_arguments
 
 from . import report_text
 from .fuse import fusable_but_shared
@@ -244,13 +245,17 @@ def _statistics(rows: Iterable[tuple[str, Sequence[DType]]]) -> dict[str, Counte
 def _observer(spec: FakeQuantizeSpec) -> str:
     if spec.observer is None:
         return spec.fake_quantize.__name__
-    shown = ", ".join(
-        f"{name}={value}"
+    known = accepted_arguments(spec.observer)
+    shown = {
+        name: f"{name}={value}"
         for name, value in {"averaging_constant": 0.01, **spec.kwargs}.items()
         if name not in ("dtype", "qscheme", "ch_axis") and not (name == "averaging_constant" and "scale" in spec.kwargs)
-    )
-    observer = f"{spec.observer.__name__}({shown})"
-    return observer if spec.fake_quantize is FakeQuantize else f"{spec.fake_quantize.__name__}({observer})"
+    }
+    observer = f"{spec.observer.__name__}({', '.join(text for name, text in shown.items() if name in known)})"
+    if spec.fake_quantize is FakeQuantize:
+        return observer
+    rest = [text for name, text in shown.items() if name not in known]
+    return f"{spec.fake_quantize.__name__}({', '.join([observer, *rest])})"
 
 
 def _plain(value: Any) -> Any:

@@ -208,6 +208,9 @@ class SetDynamicQuantTemplate(DtypeTemplate):
 
     Args:
         names: only ops below these module names; all by default.
+
+    Raises:
+        ValueError: in `prepare`, a name that is not in the model; near names are listed.
     """
 
     def __init__(self, names: str | Sequence[str] | None = None) -> None:
@@ -215,7 +218,14 @@ class SetDynamicQuantTemplate(DtypeTemplate):
 
     def write(self, table: DtypeTable) -> None:
         """Writes it for each of these ops that has a grid."""
-        for op in table.below(self.names):
+        names = [self.names] if isinstance(self.names, str) else self.names
+        known = {name for op in table.ops for name in op.names}
+        for name in names or ():
+            if not any(lies_below(each, name) for each in known):
+                raise ValueError(
+                    f"SetDynamicQuantTemplate names {name!r}, which is no op of the model{near(name, known)}"
+                )
+        for op in table.below(names):
             table.say(op, "output", dynamic=True)
 
     def __repr__(self) -> str:
