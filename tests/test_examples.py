@@ -139,3 +139,13 @@ def test_the_digits_demo_compares_four_models(tmp_path: Path) -> None:
     for row in ("float", "calibrated int8", "QAT int8", "calibrated int16"):
         assert f"│ {row} " in out
     assert {opset.version for opset in exported(tmp_path).opset_import if opset.domain == ""} == {21}
+
+
+def test_what_helps_with_few_bits_does() -> None:
+    pytest.importorskip("sklearn")
+    found = runpy.run_path(str(EXAMPLES / "few_bits.py"), run_name="few_bits")["main"](2)
+    distance = {way: each for way, (_, each) in found.items()}
+    assert distance["equalized, biases corrected"] < distance["equalized"] / 2
+    assert distance["equalized, AdaRound"] < distance["rounded to the nearest"] / 5
+    assert distance["and observers by trial"] < distance["rounded to the nearest"] / 5
+    assert found["QAT with learned scales"][0] > 90

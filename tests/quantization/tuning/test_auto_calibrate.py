@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nashquant.quantization import auto_calibrate, set_fake_quantize
+from nashquant.quantization import auto_calibrate, set_fake_quantize, weight_reconstruction
 from nashquant.quantization.observer import FixedScaleObserver, KLObserver, MinMaxObserver, MSEObserver
 from nashquant.quantization.qconfig import QConfig
 from nashquant.quantization.tuning.auto_calibrate import _observed
@@ -71,6 +71,16 @@ def test_weights_are_calibrated_and_fixed_scales_stay() -> None:
     assert torch.equal(model.full.weight_fake_quant.scale, made.full.weight_fake_quant.scale)
     assert not any(module.training for module in model.modules())
     assert model(images(1)[0]).shape == (8, 5)
+
+
+def test_weights_that_were_rounded_keep_their_scales() -> None:
+    data = images(2)
+    model = calibrated(net(), data, 4)
+    weight_reconstruction(model, data, custom_config_dict={"num_steps": 20, "num_batches": 2}, show_progress=False)
+    before = {name: value.clone() for name, value in model.state_dict().items() if "weight" in name}
+    auto_calibrate(model, data, observer_list=["mse"], show_progress=False)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items() if not name.endswith("_enabled"))
 
 
 def test_batches_become_arguments() -> None:

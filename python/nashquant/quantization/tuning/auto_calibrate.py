@@ -56,7 +56,8 @@ def auto_calibrate(
     `batches * (2 + observers + quantizers * (observers - 1))` forwards at most. The error is
     `sum((y - y_float)**2) / sum(y_float**2)`, summed over the model's outputs. How the vendor chooses is not public.
 
-    Weights are calibrated as their observers say, and fixed scales stay. The model is left in the VALIDATION state.
+    Weights are calibrated as their observers say where they have no scale yet; fixed scales stay. The model is left in
+    the VALIDATION state.
 
     Args:
         calib_model: what `prepare` gave; changed in place.
@@ -124,6 +125,8 @@ def _observed(
     with ExitStack() as hooks:
         for name, quantizer in model.named_modules():
             if not _is_open(name, quantizer):
+                if isinstance(quantizer, FakeQuantize) and quantizer.has_scale:
+                    quantizer.disable_observer()  # of rounded weights another scale would undo the rounding
                 continue
             quantizer.disable_observer()
             looking[name] = {c: _like(quantizer, arguments) for c, arguments in candidates.items()}
