@@ -1,4 +1,4 @@
-"""Two nets without BatchNorm, as `prepare` leaves them after folding it: everybody does the same convolutions."""
+"""Nets without BatchNorm, as `prepare` leaves them after folding it: everybody does the same convolutions."""
 
 from __future__ import annotations
 
@@ -84,3 +84,37 @@ class MobileNetV2Like(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.last(self.blocks(self.stem(self.quant(x))))
         return self.dequant(self.head(self.flatten(self.pool(x))))
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions, and the way around them, with a convolution where the shape changes."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1)
+        self.relu1 = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.relu2 = nn.ReLU()
+        self.around = nn.Conv2d(channels_in, channels, 1, stride) if stride != 1 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu2(self.conv2(self.relu1(self.conv1(x))) + self.around(x))
+
+
+class ResNet18(nn.Module):
+    """ResNet-18 (He et al., 2015) for pictures of 224x224 pixels and 1000 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+        self.stem = nn.Sequential(nn.Conv2d(3, 64, 7, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+        widths = [(64, 64, 1), (64, 128, 2), (128, 256, 2), (256, 512, 2)]
+        stages = [
+            nn.Sequential(BasicBlock(narrow, wide, stride), BasicBlock(wide, wide, 1))
+            for narrow, wide, stride in widths
+        ]
+        self.stages, self.pool, self.flatten = nn.Sequential(*stages), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.head = nn.Linear(512, 1000)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dequant(self.head(self.flatten(self.pool(self.stages(self.stem(self.quant(x)))))))
