@@ -54,6 +54,18 @@ print(type(prepare).__name__)
     assert python(code, tmp_path) == "function"
 
 
+def test_dynamic_block_is_found_where_the_vendor_has_it(tmp_path: Path) -> None:
+    code = """
+import nashquant.compat.horizon
+from horizon_plugin_pytorch.fx.jit_scheme import Tracer, dynamic_block
+from nashquant.fx import jit_scheme
+assert Tracer is jit_scheme.Tracer
+with Tracer.dynamic_block(None, "Loop"), dynamic_block():
+    print("in")
+"""
+    assert python(code, tmp_path) == "in"
+
+
 def test_without_the_opt_in_the_name_means_nothing(tmp_path: Path) -> None:
     done = run("-c", "import nashquant.quantization, nashquant.compat, horizon_plugin_pytorch", cwd=tmp_path)
     assert "No module named 'horizon_plugin_pytorch'" in done.stderr

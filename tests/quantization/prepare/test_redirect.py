@@ -127,3 +127,22 @@ def test_a_quantized_module_can_be_parametrized_afterwards(around: Around) -> No
     expected = prepared(x)
     nn.utils.parametrize.register_parametrization(prepared.norm, "weight", nn.Identity())
     assert torch.equal(prepared(x), expected)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_hook_on_a_quantizer_is_called(everywhere: bool, around: Around, x: Tensor) -> None:
+    _, prepared = around(body, x)
+    quantizer, seen = prepared._generated_relu_0.activation_post_process, []
+
+    def hook(module: nn.Module, args: Any, y: Tensor) -> None:
+        if module is quantizer:
+            seen.append(y)
+
+    register = nn.modules.module.register_module_forward_hook if everywhere else quantizer.register_forward_hook
+    handle = register(hook)
+    try:
+        prepared(x)
+    finally:
+        handle.remove()
+    prepared(x)
+    assert len(seen) == 1

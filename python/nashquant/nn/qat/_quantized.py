@@ -7,6 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
+from torch.nn.modules.module import (
+    _global_backward_hooks,
+    _global_backward_pre_hooks,
+    _global_forward_hooks,
+    _global_forward_pre_hooks,
+)
 
 from nashquant import ops
 from nashquant.quantization.fake_quantize import FakeQuantize, Quantizer
@@ -41,6 +47,21 @@ def set_apart(x: Tensor) -> Tensor:
     return mark_region(y) if is_in_region(x) else y
 
 
+def _is_watched(module: Any) -> bool:
+    """Whether a call of `module` is more than its forward: to ask takes a tenth of what `nn.Module.__call__` does."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or module._compiled_call_impl
+        or _global_forward_hooks
+        or _global_forward_pre_hooks
+        or _global_backward_hooks
+        or _global_backward_pre_hooks
+    )
+
+
 class Quantized(nn.Module):
     """An op on the chip.
 
@@ -61,9 +82,14 @@ class Quantized(nn.Module):
         quantizer = self._modules["activation_post_process"]  # an attribute of an nn.Module takes 20 times as long
         if clamp is not None and type(quantizer) is not FakeQuantize:  # a subclass may know no clamp
             y, clamp = clamp.function(y), None
-        if quantizer is not None:
-            y = quantizer(y) if clamp is None else quantizer(y, clamp)
-        return y if is_compiling() else mark_region(y)
+        if quantizer is None:
+            return y if is_compiling() else mark_region(y)
+        compiling = is_compiling()
+        call: Any = quantizer if compiling or _is_watched(quantizer) else quantizer.forward
+        y = call(y) if clamp is None else call(y, clamp)
+        if not compiling:
+            y.in_quantized_region = True  # as mark_region: what a quantizer gives is one tensor of floats
+        return y
 
     def enter(self, x: Any) -> Any:
         """Gives `x` as the op takes it."""

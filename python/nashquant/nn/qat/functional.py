@@ -53,9 +53,11 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
         quantizers = self._modules["operand_fake_quant"]
         if quantizers is not None:
             args, kwargs = _quantized_operands(quantizers._modules, self.requantized, args, kwargs)
+        if kwargs:
+            return self.finish(function(*args, **kwargs))
         parts = _CLAMPED.get(function)
-        if parts is None or any(name != "inplace" or given for name, given in kwargs.items()):
-            return self.finish(function(*args, **kwargs) if kwargs else function(*args))
+        if parts is None:
+            return self.finish(function(*args))
         before, clamp = parts
         return self.finish(args[0] if before is None else before(*args), clamp)
 

@@ -20,6 +20,7 @@ from nashquant.quantization.fake_quantize import Notices, Quantizer
 
 from .assign import assign_qconfigs
 from .capture import CheckpointedCallError, Recording, capture
+from .dynamic import dynamic_block
 from .files import write_dtypes, write_report
 from .fx_graph import GraphRow
 from .plan import Change, Plan
@@ -43,6 +44,7 @@ __all__ = [
     "UnrecordedCallError",
     "WeightRow",
     "check_result_of",
+    "dynamic_block",
     "prepare",
 ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .dynamic import seen_by
 from .recorder import CheckpointedCallError, Recorder
 from .recording import Recording
 
@@ -34,7 +35,7 @@ def capture(model: nn.Module, examples: Sequence[tuple[Any, ...]], kwargs: dict[
         for number, args in enumerate(examples):
             recorder.begin(args, kwargs)
             try:
-                with recorder:
+                with recorder, seen_by(recorder):
                     outputs = shadow(*args, **kwargs)
             except CheckpointedCallError:
                 raise

@@ -14,9 +14,11 @@ from torch.overrides import TorchFunctionMode
 from nashquant.nn import FloatFunctional
 from nashquant.op_kind import OpKind
 
-from .call_site import CallSite, call_site, entered, is_checkpointed, source_line
+from .call_site import CallSite, Position, call_site, entered, is_checkpointed, source_line
+from .dynamic import Passes
 from .flow import Flow, tensors_of
 from .graph import Node, Operand, Origin
+from .known import KNOWN
 from .recording import Recording, Site
 from .registry import OpEntry, function_entry, function_name, is_float_functional, module_entry
 
@@ -29,6 +31,15 @@ _ORIGIN = {OpKind.QUANT: Origin.REGION, OpKind.DEQUANT: Origin.FLOAT, OpKind.EMB
 
 class CheckpointedCallError(NotImplementedError):
     """A call would be recomputed where it could no longer be redirected to its quantizer."""
+
+
+class _Recorded(Passes):
+    """One running forward. `passed`: how often each of its calls was passed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+        self.passed: Counter[tuple[str, Position]] = Counter()
 
 
 class Recorder(TorchFunctionMode):
@@ -45,7 +56,7 @@ class Recorder(TorchFunctionMode):
         self._lost: dict[str, None] = {}
         self.flow = Flow()
         self._paused = False
-        self._scopes: list[tuple[str, Counter[tuple[str, Any]]]] = []
+        self._scopes: list[_Recorded] = []
         self._generated: set[str] = set()
         self._stubs = {OpKind.QUANT: 0, OpKind.DEQUANT: 0}
         for path, module in model.named_modules():
@@ -68,6 +79,11 @@ class Recorder(TorchFunctionMode):
         calls = self._most_calls | self._calls
         return Recording(self.flow.nodes, calls, self._sites, frozenset(outside), parameters, tuple(self._lost))
 
+    @property
+    def scope(self) -> Passes | None:
+        """The innermost forward that runs."""
+        return self._scopes[-1] if self._scopes else None
+
     @contextmanager
     def _pause(self) -> Iterator[None]:
         before, self._paused = self._paused, True
@@ -84,7 +100,7 @@ class Recorder(TorchFunctionMode):
                 return forward(*args, **kwargs)
             entry = module_entry(module)
             if entry is None:
-                self._scopes.append((path, Counter()))
+                self._scopes.append(_Recorded(path))
                 try:
                     return entered(forward, args, kwargs)
                 finally:
@@ -144,11 +160,11 @@ class Recorder(TorchFunctionMode):
         if self._paused or not self._scopes:
             return func(*args, **kwargs)
         name, entry = function_name(func), function_entry(func, args, kwargs)
-        owner = self._scopes[-1][0]
+        owner = self._scopes[-1].path
         node = Node(entry, owner, name, self._operands(args, kwargs), owner=owner)
         node.keywords = {key: value for key, value in kwargs.items() if not isinstance(value, Tensor)}
         in_region = bool(node.region_operands)
-        site = self._site(node, in_region) if entry is not None and entry.redirected else None
+        site = self._site(node, in_region, KNOWN[func].above) if entry is not None and entry.redirected else None
         if in_region:
             node.place = source_line(1)
             self._functional_parameters.update(id(t) for _, t in tensors_of(args) if isinstance(t, nn.Parameter))
@@ -193,14 +209,17 @@ class Recorder(TorchFunctionMode):
         # The one comes here only in a form that is not spelled out, the other only with a table from the region.
         return node.kind not in (OpKind.SPELLED, OpKind.EMBEDDING)
 
-    def _site(self, node: Node, in_region: bool) -> Site:
-        """What is known of the call that is running, which may have run before: its owner may be called twice."""
+    def _site(self, node: Node, in_region: bool, above: int) -> Site:
+        """What is known of the call that is running, `above` frames above the caller.
+
+        It may have run before: its owner may be called twice.
+        """
         assert node.entry is not None
-        owner, passed = self._scopes[-1]
-        position = call_site(2)
-        node.site = CallSite(node.entry.name, position, passed[node.entry.name, position])
-        passed[node.entry.name, position] += 1
-        site = self._sites.setdefault((owner, node.site), Site())
+        scope = self._scopes[-1]
+        place = node.entry.name, call_site(above + 1)
+        node.site = CallSite(*place, scope.passed[place])
+        scope.passed[place] += scope.step
+        site = self._sites.setdefault((scope.path, node.site), Site())
         site.in_region |= in_region
         site.outside |= not in_region
         return site

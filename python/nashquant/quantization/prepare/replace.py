@@ -39,20 +39,20 @@ def replace_ops(model: nn.Module, plan: Plan, recording: Recording) -> None:
     writes_back = {node.path for node in plan.graph.nodes if node.writes_back}
     for (path, call), site in recording.sites.items():
         owner = model.get_submodule(path)
-        own_calls(owner)
+        own_calls(owner, path)
         name = site.path.rpartition(".")[2] if site.path else site.path
         redirections(owner)[call] = Redirection(name, site.in_region, site.path in writes_back)
     for node in recording.nodes:
         if node.entry is None and node.owner is not None:
             owner = model.get_submodule(node.owner)
-            own_calls(owner)
+            own_calls(owner, node.owner)
             float_ops(owner).add(node.label)
     for path in recording.outside | writes_back:
         module = model.get_submodule(path)
         if isinstance(module, qat.Quantized):
             module.also_float = path in recording.outside
             module.writes_back = path in writes_back
-    own_calls(model)
+    own_calls(model, "")
 
 
 def _fold_batch_norm(model: nn.Module, op: Op) -> None:

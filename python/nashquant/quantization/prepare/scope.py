@@ -8,11 +8,11 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from torch import nn
-from torch.compiler import is_dynamo_compiling
 
 from .call_site import BORDER, CallSite, Position, call_site, codes_from
+from .dynamic import Passes
 
-__all__ = ["Redirection", "Redirections", "Scope", "redirections"]
+__all__ = ["CompiledScope", "Redirection", "Redirections", "Scope", "redirections"]
 
 
 class Redirection(NamedTuple):
@@ -48,15 +48,19 @@ class Redirections(dict[CallSite, Redirection]):
 
     To look up a `CallSite` takes longer than the arithmetic of a small tensor. So what was found is kept in
     `by_frames`, under what is quickly told of the running frames; these are of one process, and not copied or pickled.
+
+    Attributes:
+        path: the module's, in the model.
     """
 
-    def __init__(self, calls: Mapping[CallSite, Redirection] | None = None) -> None:
+    def __init__(self, calls: Mapping[CallSite, Redirection] | None = None, path: str = "") -> None:
         super().__init__(calls or {})
+        self.path = path
         self.by_frames: dict[Any, _Place] = {}
         self._by_position: dict[tuple[str, Position], _Place] = {}
 
     def __reduce__(self) -> Any:
-        return type(self), (dict(self),)
+        return type(self), (dict(self), self.path)
 
     def __setitem__(self, call: CallSite, to: Redirection) -> None:
         self._forget()
@@ -81,45 +85,69 @@ class Redirections(dict[CallSite, Redirection]):
         return place
 
 
-class Scope:
-    """One running forward."""
+class Scope(Passes):
+    """One running forward of a prepared module.
+
+    Attributes:
+        owner: the module.
+        children: its submodules, by name.
+    """
+
+    __slots__ = ("_by_frames", "_passed", "_table", "children", "owner")
 
     def __init__(self, owner: nn.Module) -> None:
-        self.owner = owner
+        super().__init__()
+        self.owner, self.children = owner, owner._modules
         self._table = redirections(owner)
         self._by_frames = self._table.by_frames
-        self._passed: dict[Any, int] = {}
+        self._passed: dict[_Place, int] = {}
 
-    def find(self, op: str) -> Redirection | None:
-        """Where the call of `op` that runs two frames above goes; None if it was not recorded."""
-        if is_dynamo_compiling():
-            return self._find_by_order(op)
-        first: Any = _getframe(2)
+    def find(self, op: str, above: int) -> Redirection | None:
+        """Where a call of `op` goes; None if it was not recorded. It is made `above` frames above the caller."""
+        frame: Any = _getframe(above + 1)
         frames: Any = op
-        frame = first
         while frame is not None and (code := frame.f_code) is not BORDER:
             frames = (frames, id(code), frame.f_lasti)
             frame = frame.f_back
         place = self._by_frames.get(frames)
         if place is None:
-            place = self._table.meet(frames, op, call_site(2), codes_from(first))
+            place = self._table.meet(frames, op, call_site(above + 1), codes_from(_getframe(above + 1)))
         passed = self._passed
         repeat = passed.get(place, 0)
-        passed[place] = repeat + 1
-        return place.ways[repeat] if repeat < len(place.ways) else None
+        passed[place] = repeat + self.step
+        ways = place.ways
+        return ways[repeat] if repeat < len(ways) else None
 
-    def _find_by_order(self, op: str) -> Redirection | None:
-        """No frames to look at: the calls in the order they were recorded."""
+    def times_recorded(self, op: str, above: int) -> int:
+        """How often the call of `op`, made `above` frames above the caller, ran in one forward when recorded."""
+        position = call_site(above + 1)
+        return sum(site.op == op and site.position == position for site in self._table)
+
+
+class CompiledScope(Passes):
+    """One forward as a compiler reads it: there are no frames to look at, so calls are known by their order."""
+
+    def __init__(self, owner: nn.Module) -> None:
+        super().__init__()
+        self.owner, self.children = owner, owner._modules
+        self._table = redirections(owner)
+        self._passed: dict[str, int] = {}
+
+    def find(self, op: str, above: int) -> Redirection | None:
+        """Where the next call of `op` goes; None if fewer were recorded."""
         repeat = self._passed.get(op, 0)
         self._passed[op] = repeat + 1
         sites = [site for site in self._table if site.op == op]
         return self._table[sites[repeat]] if repeat < len(sites) else None
 
+    def times_recorded(self, op: str, above: int) -> int:
+        """How often a call of `op` ran in one forward when recorded."""
+        return sum(site.op == op for site in self._table)
+
     def miscounted(self) -> str:
-        """What a compiled forward did otherwise than the recorded one, where only the number of calls tells; "" if
-        nothing."""
+        """How the numbers of calls differ from those recorded; "" if they don't."""
         for op in {site.op for site in self._table} | set(self._passed):
-            expected, seen = sum(site.op == op for site in self._table), self._passed.get(op, 0)
+            expected, seen = self.times_recorded(op, 0), self._passed.get(op, 0)
             if expected != seen:
                 return f"calls {op} {seen} times, prepare recorded {expected}"
         return ""

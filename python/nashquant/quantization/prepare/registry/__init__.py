@@ -13,6 +13,7 @@ from .lookup import (
     is_float_functional,
     known_functions,
     module_entry,
+    named_entry,
     qat_class,
     spellings,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "is_float_functional",
     "known_functions",
     "module_entry",
+    "named_entry",
     "qat_class",
     "spellings",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "is_float_functional",
     "known_functions",
     "module_entry",
+    "named_entry",
     "qat_class",
     "spellings",
 ]
@@ -48,6 +49,11 @@ def spellings(entry: OpEntry) -> Iterator[Callable[..., Any]]:
 _BY_NAME = {entry.name: entry for entry in ENTRIES}
 _BY_MODULE = {module: entry for entry in ENTRIES for module in entry.modules}
 _BY_FUNCTION = {function: entry for entry in ENTRIES for function in spellings(entry)}
+
+
+def named_entry(name: str) -> OpEntry:
+    """The entry of that name."""
+    return _BY_NAME[name]
 
 
 def known_functions() -> Mapping[Callable[..., Any], OpEntry]:
