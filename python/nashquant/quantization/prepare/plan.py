@@ -95,9 +95,9 @@ class Plan:
         request = self.requests.get(op.name)
         if request is None or not (node is op.first or (len(op.chain) == 1 and node in op.calls)):
             return None
-        activations = [each for each in node.operands if is_activation(node, each.position)]
-        index = next((i for i, each in enumerate(activations) if each is operand), len(request.inputs))
-        return request.inputs[index] if index < len(request.inputs) else None
+        activations = (each for each in node.operands if is_activation(node, each.position))
+        asked = zip(request.inputs, activations, strict=False)
+        return next((spec for spec, each in asked if each is operand), None)
 
     def door(self, op: Op, node: Node, operand: Operand) -> FakeQuantizeSpec | None:
         """The quantizer for an operand at the op's own door, or None.

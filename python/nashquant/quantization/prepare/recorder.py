@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,7 +57,7 @@ class Recorder(TorchFunctionMode):
         self.flow = Flow()
         self._paused = False
         self._scopes: list[_Recorded] = []
-        self._generated: set[str] = set()
+        self._numbers: defaultdict[tuple[str, str], Iterator[int]] = defaultdict(itertools.count)
         self._stubs = {OpKind.QUANT: 0, OpKind.DEQUANT: 0}
         for path, module in model.named_modules():
             if is_float_functional(module):
@@ -236,13 +236,10 @@ class Recorder(TorchFunctionMode):
         assert node.entry is not None
         assert node.owner is not None
         owner = self._model.get_submodule(node.owner)
-        for number in itertools.count():
-            name = f"_generated_{node.entry.name}_{number}"
-            path = f"{node.owner}.{name}".removeprefix(".")
-            if path not in self._generated and not hasattr(owner, name):
-                self._generated.add(path)
-                return path
-        raise AssertionError
+        numbers = self._numbers[node.owner, node.entry.name]
+        names = (f"_generated_{node.entry.name}_{number}" for number in numbers)
+        name = next(name for name in names if not hasattr(owner, name))
+        return f"{node.owner}.{name}".removeprefix(".")
 
     # What must hold when it has run.
 
