@@ -24,7 +24,8 @@ from nashquant.quantization.observer import (
     ObserverBase,
     PercentileObserver,
 )
-from nashquant.quantization.qconfig_template import default_calibration_qconfig_setter
+from nashquant.quantization.qconfig import get_default_qconfig
+from nashquant.quantization.qconfig_template import TemplateQconfigSetter, default_calibration_qconfig_setter
 
 from .small_net import images, in_training, prepared, scales
 
@@ -221,3 +222,35 @@ def test_ddp_trains_one_model(joined: bool, tmp_path: Path) -> None:
     assert all(same) is joined
     assert all(torch.equal(second["state"][key], value) for key, value in first["state"].items())
     assert torch.equal(first["y"], second["y"])
+
+
+@pytest.mark.parametrize("name", ["lsq", "pact"])
+def test_ddp_trains_learned_scales_as_one_process_would(name: str, tmp_path: Path) -> None:
+    setter = TemplateQconfigSetter(get_default_qconfig(name, "lsq"), ())
+
+    def train(model: nn.Module, of: nn.Module, shards: list[Tensor]) -> dict[str, Tensor]:
+        calibrate(of, [images()])
+        set_fake_quantize(of.train(), "qat")
+        optimizer = torch.optim.SGD(of.parameters(), 0.1)
+        for x in shards:
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+        return {key: value.detach() for key, value in of.named_parameters()}
+
+    def work(rank: int) -> dict[str, Tensor]:
+        of = prepared(setter)
+        return train(nn.parallel.DistributedDataParallel(of), of, [images(step)[rank::2] for step in range(3)])
+
+    first, second = in_processes(work, tmp_path)
+    of = prepared(setter)
+    alone = train(of, of, [images(step) for step in range(3)])
+    learned = [key for key in alone if key.endswith((".scale", ".alpha"))]
+    before = prepared(setter)
+    calibrate(before, [images()])
+    start = dict(before.named_parameters())
+    assert len(learned) > 8
+    for key, value in alone.items():
+        assert torch.equal(first[key], second[key]), key
+        torch.testing.assert_close(first[key], value, rtol=5e-2, atol=5e-3, msg=key)
+    assert sum(not torch.equal(alone[key], start[key]) for key in learned) > len(learned) / 2
