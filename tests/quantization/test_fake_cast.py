@@ -17,7 +17,11 @@ from nashquant.quantization import DeQuantStub, QConfig, QconfigSetter, QuantStu
 from nashquant.quantization.fake_quantize import FakeCast, FakeQuantize, set_fake_quantize
 from nashquant.quantization.prepare import check_result_of
 from nashquant.quantization.qconfig_setter import ConvDtypeTemplate, ModuleNameTemplate
-from nashquant.quantization.qconfig_template import ModuleNameQconfigSetter, default_calibration_qconfig_setter
+from nashquant.quantization.qconfig_template import (
+    ModuleNameQconfigSetter,
+    TemplateQconfigSetter,
+    default_calibration_qconfig_setter,
+)
 
 HALF = [ModuleNameTemplate({"": torch.float16}), ConvDtypeTemplate(qint8, qint8)]
 
@@ -113,6 +117,19 @@ def test_a_half_model_casts_everything_but_what_enters_a_gemm() -> None:
     assert rows["head"].input_dtypes == (qint8,)
     assert "FakeCast" in str(check_result_of(model))
     assert isinstance(model.conv.activation_post_process, FakeCast)
+
+
+def test_what_arrives_in_float16_is_not_cast_again() -> None:
+    set_march("nash-p")
+    half = get_qconfig(in_dtype=torch.float16, out_dtype=torch.float16)
+    model = prepare(Net().eval(), IMAGES, TemplateQconfigSetter(half, ()), save_dir=None)
+    assert isinstance(model.quant.activation_post_process, FakeCast)
+    assert model.conv.input_fake_quant is None
+    assert model._generated_mul_0.operand_fake_quant is None
+    integer_doors = get_qconfig(in_dtype=qint8, out_dtype=torch.float16)
+    model = prepare(Net().eval(), IMAGES, TemplateQconfigSetter(integer_doors, ()), save_dir=None)
+    assert model.conv.input_fake_quant.dtype is qint8
+    assert set(model._generated_mul_0.operand_fake_quant) == {"0", "1"}
 
 
 def test_it_calibrates_trains_and_validates() -> None:

@@ -253,4 +253,5 @@ def test_ddp_trains_learned_scales_as_one_process_would(name: str, tmp_path: Pat
     for key, value in alone.items():
         assert torch.equal(first[key], second[key]), key
         torch.testing.assert_close(first[key], value, rtol=5e-2, atol=5e-3, msg=key)
-    assert sum(not torch.equal(alone[key], start[key]) for key in learned) > len(learned) / 2
+    moved = {key for key in learned if not torch.equal(alone[key], start[key])}
+    assert {"stem.0.weight_fake_quant.scale", "head.weight_fake_quant.scale"} < moved
