@@ -25,6 +25,8 @@ __all__ = [
     "cpu_capability",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
+    "fake_quantize_observed_as_torch_per_tensor",
+    "fake_quantize_observed_as_torch_per_tensor_with_mask",
     "fake_quantize_observed_per_channel",
     "fake_quantize_observed_per_channel_with_mask",
     "fake_quantize_observed_per_tensor",
@@ -124,6 +126,40 @@ def fake_quantize_observed_per_tensor_with_mask(
     bounds: tuple[float, float] | None = None,
 ) -> Mask | None:
     """As `fake_quantize_observed_per_tensor`; gives what was inside the grid, or None for False."""
+
+def fake_quantize_observed_as_torch_per_tensor(
+    x: Tensor,
+    y: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+    rule: str,
+    middle: int,
+    least_scale: float,
+) -> bool:
+    """As `fake_quantize_observed_per_tensor`, by torch's rule `affine`, `symmetric` (around `middle`), `fused affine`
+    or `fused symmetric`; also writes the zero point, int32. False, too, where the rule gives no usual grid.
+    """
+
+def fake_quantize_observed_as_torch_per_tensor_with_mask(
+    x: Tensor,
+    y: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+    rule: str,
+    middle: int,
+    least_scale: float,
+) -> Mask | None:
+    """As `fake_quantize_observed_as_torch_per_tensor`; gives what was inside the grid, or None for False."""
 
 def fake_quantize_observed_per_channel(
     x: Tensor,

@@ -33,6 +33,7 @@ __all__ = [
     "cpu_capability",
     "fake_quantize_learnable_per_channel",
     "fake_quantize_learnable_per_tensor",
+    "fake_quantize_observed_as_torch_per_tensor",
     "fake_quantize_observed_per_channel",
     "fake_quantize_observed_per_tensor",
     "fake_quantize_per_channel",
@@ -163,6 +164,50 @@ def fake_quantize_observed_per_tensor(
         rounded = _rust.fake_quantize_observed_per_tensor_with_mask(x, state, averaging_constant, qmin, qmax, clamp)
         return None if rounded is None else _autograd.straight_through(x, rounded)
     return _rust.fake_quantize_observed_per_tensor(x, state, averaging_constant, qmin, qmax, clamp)
+
+
+def fake_quantize_observed_as_torch_per_tensor(
+    x: Tensor,
+    min_val: Tensor,
+    max_val: Tensor,
+    scale: Tensor,
+    zero_point: Tensor,
+    averaging_constant: float,
+    qmin: int,
+    qmax: int,
+    rule: str,
+    *,
+    middle: int = 0,
+    least_scale: float = 2**-23,
+) -> Tensor | None:
+    """As `fake_quantize_observed_per_tensor`, by one of torch's rules for the range, the scale and the zero point.
+
+    `affine`, `symmetric` (around the integer `middle`): those of torch.ao's moving average and qparams. `fused affine`,
+    `fused symmetric`: those of `torch.fused_moving_avg_obs_fake_quant`. Bit for bit.
+
+    >>> low, high = torch.tensor(torch.inf), torch.tensor(-torch.inf)
+    >>> scale, zero_point = torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    >>> x = torch.tensor([-1.0, 0.6, 2.0])
+    >>> fake_quantize_observed_as_torch_per_tensor(x, low, high, scale, zero_point, 0.01, 0, 3, "affine")
+    tensor([-1.,  1.,  2.])
+    >>> scale, zero_point
+    (tensor([1.]), tensor([1], dtype=torch.int32))
+
+    Returns:
+        None, and nothing was changed, where `fake_quantize_observed_per_tensor` gives None, and where the rule gives no
+        usual grid: a range that overflows, or a scale below what torch's fused operator cuts off.
+
+    Raises:
+        ValueError, TypeError: as `fake_quantize_observed_per_tensor`; `zero_point` is not int32; `rule` is another.
+    """
+    state = (min_val, max_val, scale, zero_point)
+    if not (_rust.takes(x) and _rust.takes_state(*state)):
+        return None
+    arguments = (*state, averaging_constant, qmin, qmax, rule, middle, least_scale)
+    if x.requires_grad and torch.is_grad_enabled():
+        rounded = _rust.fake_quantize_observed_as_torch_per_tensor_with_mask(x, *arguments)
+        return None if rounded is None else _autograd.straight_through(x, rounded)
+    return _rust.fake_quantize_observed_as_torch_per_tensor(x, *arguments)
 
 
 def fake_quantize_observed_per_channel(

@@ -5,7 +5,9 @@ mod naive;
 use naive::Threads;
 use nashquant_kernels::{
     Bf16, Element, F16, Isa,
-    fake_quantize::{Grid, Moving, Range, mask_len, observed_per_tensor, per_tensor_with_mask},
+    fake_quantize::{
+        AsTorch, Grid, Moving, Range, TorchRule, mask_len, observed_per_tensor, per_tensor_with_mask,
+    },
     observe::min_max_per_tensor,
     parallel::{Serial, Team},
 };
@@ -118,5 +120,32 @@ fn every_isa_team_and_type_equals_the_steps() {
             equals_the_steps(&x.iter().map(|x| Bf16::narrow(*x)).collect::<Vec<_>>(), &Serial, isa);
             equals_the_steps(&x.iter().map(|x| F16::narrow(*x)).collect::<Vec<_>>(), &Serial, isa);
         }
+    }
+}
+
+#[test]
+fn torchs_rules_choose_its_zero_points_and_leave_odd_ranges_to_it() {
+    let (affine, zeros) = (TorchRule::Affine { least_scale: f32::EPSILON }, [0.0_f32; 4]);
+    for isa in Isa::available() {
+        let run = |x: &[f32; 4], rule, y: &mut [f32; 4]| {
+            let moving = AsTorch { averaging_constant: 0.01, qmin: 0, qmax: 3, rule };
+            observed_per_tensor(isa, &Serial, x, None, moving, FRESH, y, None).unwrap()
+        };
+        let mut y = zeros;
+        let (_, grid) = run(&[-1.0, 0.4, 0.6, 2.0], affine, &mut y).unwrap();
+        assert_eq!(grid, Grid { scale: 1.0, zero_point: 1, qmin: 0, qmax: 3 });
+        assert_eq!(y, [-1.0, 0.0, 1.0, 2.0], "{isa:?}");
+        // A range of one sign gets 0 as its other end.
+        let (_, grid) = run(&[1.0, 2.0, 2.5, 3.0], affine, &mut y).unwrap();
+        assert_eq!((grid.scale, grid.zero_point), (1.0, 0));
+        let symmetric = TorchRule::Symmetric { middle: 2, least_scale: f32::EPSILON };
+        let (_, grid) = run(&[-3.0, 0.0, 0.0, 1.0], symmetric, &mut y).unwrap();
+        assert_eq!((grid.scale, grid.zero_point), (2.0, 2));
+        let mut y = zeros;
+        for rule in [affine, symmetric] {
+            assert!(run(&[-f32::MAX, 0.0, 0.0, f32::INFINITY], rule, &mut y).is_none());
+        }
+        assert!(run(&[-1e-4, 0.0, 0.0, 5e-5], TorchRule::Fused { symmetric: false }, &mut y).is_none());
+        assert_eq!(y, zeros, "{isa:?}");
     }
 }

@@ -282,3 +282,25 @@ def test_the_functions_switch_ours_and_torch_aos() -> None:
         ):
             model.apply(getattr(home, name))
             assert [int(getattr(module, buffer)) for module in model[1:]] == [value, value]
+
+
+@pytest.mark.parametrize("qscheme", [torch.per_tensor_affine, torch.per_tensor_symmetric])
+def test_a_moving_average_and_the_rounding_are_one_call(
+    qscheme: torch.qscheme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quantizer = torch_ao.FakeQuantize(dtype=torch.qint8, quant_min=-128, quant_max=127, qscheme=qscheme)
+    monkeypatch.setattr(torch_ao.MovingAverageMinMaxObserver, "forward", lambda *_: pytest.fail("several steps"))
+    quantizer(torch.randn(9))
+    assert quantizer.activation_post_process.min_val.isfinite()
+
+
+def test_who_hooked_the_observer_or_overrode_its_rule_is_called() -> None:
+    class Coarse(torch_ao.FakeQuantize):
+        def calculate_qparams(self) -> Any:
+            return torch.tensor([2.0]), torch.tensor([0])
+
+    assert Coarse()(torch.tensor([3.1])).item() == 4.0
+    quantizer, seen = torch_ao.FakeQuantize(), []
+    quantizer.activation_post_process.register_forward_hook(lambda module, args, y: seen.append(args))
+    quantizer(torch.randn(9))
+    assert len(seen) == 1

@@ -14,6 +14,7 @@
 //! On the way back, gradients pass where nothing was clamped: `grad_x = grad_y * inside`. Where nothing was clamped at all,
 //! [`all_inside`] tells, and there is nothing to multiply.
 
+mod as_torch;
 mod backward;
 mod formula;
 pub(crate) use formula::{clamp, round};
@@ -25,11 +26,12 @@ mod observed_per_channel;
 mod per_channel;
 mod per_tensor;
 
+pub use as_torch::{AsTorch, TorchRule};
 pub use backward::backward;
 pub use grid::{Bounds, ChannelGrid, Grid};
 pub use learnable::learnable_backward;
 pub use mask::{all_inside, mask_len, unpack};
-pub use observed::{Moving, Range, observed_per_tensor};
+pub use observed::{Follow, Moving, Range, observed_per_tensor};
 pub use observed_per_channel::{Ranges, observed_per_channel};
 pub use per_channel::{per_channel, per_channel_with_mask};
 pub use per_tensor::{per_tensor, per_tensor_with_mask};

@@ -42,6 +42,19 @@ pub struct Moving {
     pub qmax: i32,
 }
 
+/// Where a range goes when it sees a batch, and the grid that then covers it.
+pub trait Follow: Copy + Send + Sync {
+    /// Both, when a batch has `low..=high`; `None` where that is left to the caller.
+    fn follow(self, range: Range, low: f32, high: f32) -> Option<(Range, Grid)>;
+}
+
+impl Follow for Moving {
+    fn follow(self, range: Range, low: f32, high: f32) -> Option<(Range, Grid)> {
+        let range = self.moved(range, low, high);
+        Some((range, self.grid(range)))
+    }
+}
+
 impl Moving {
     /// Where `range` goes when a batch has `low..=high`: there at first, and with a constant of 1; else a part of the way.
     #[must_use]
@@ -67,7 +80,7 @@ impl Moving {
 /// Writes the fake-quantized `x` to `y`, on the grid of `range` after it has moved; gives both. `x` is clamped to
 /// `bounds` before anything else, if there are any. `mask`, if wanted, is that of [`super::per_tensor_with_mask`].
 ///
-/// `None`, and nothing is written, if the clamped `x` is empty or has a NaN or an infinity. Bit-identical on every [`Isa`] and
+/// `None`, and nothing is written, if the clamped `x` is empty or has a NaN or an infinity, or `moving` gives none. Bit-identical on every [`Isa`] and
 /// [`Team`].
 ///
 /// # Errors
@@ -78,7 +91,7 @@ pub fn observed_per_tensor<T: Element>(
     team: &dyn Team,
     x: &[T],
     bounds: Option<Bounds>,
-    moving: Moving,
+    moving: impl Follow,
     range: Range,
     y: &mut [T],
     mask: Option<&mut [u8]>,
@@ -113,9 +126,8 @@ pub fn observed_per_tensor<T: Element>(
 }
 
 /// The range after it has moved, and its grid; `None` for a batch that no range covers.
-fn moved(moving: Moving, range: Range, low: f32, high: f32) -> Option<(Range, Grid)> {
-    let range = (low.is_finite() && high.is_finite()).then(|| moving.moved(range, low, high))?;
-    Some((range, moving.grid(range)))
+fn moved(moving: impl Follow, range: Range, low: f32, high: f32) -> Option<(Range, Grid)> {
+    if low.is_finite() && high.is_finite() { moving.follow(range, low, high) } else { None }
 }
 
 /// The last block first: it is still in the cache.

@@ -1,11 +1,15 @@
 //! `fake_quantize_*`: carries, checks and calls.
 
+mod as_torch;
 mod backward;
 mod mask;
 mod observed;
 mod per_channel;
 mod per_tensor;
 
+pub(crate) use as_torch::{
+    fake_quantize_observed_as_torch_per_tensor, fake_quantize_observed_as_torch_per_tensor_with_mask,
+};
 pub(crate) use backward::{fake_quantize_backward, fake_quantize_learnable_backward};
 pub(crate) use mask::Mask;
 pub(crate) use observed::{

@@ -1,6 +1,6 @@
 //! `fake_quantize_observed_*`: observe and quantize in one call.
 
-use nashquant_kernels::fake_quantize::{self as kernels, Bounds, Moving, Range, Ranges};
+use nashquant_kernels::fake_quantize::{self as kernels, Bounds, Follow, Grid, Moving, Range, Ranges};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use super::Mask;
@@ -73,11 +73,25 @@ fn observed<'a>(
     y: &View<'a>,
     state: [&View<'a>; 3],
     bounds: Option<Bounds>,
-    moving: Moving,
+    moving: impl Follow,
     bits: Option<&mut [u8]>,
 ) -> PyResult<bool> {
+    Ok(follow(py, x, y, state, bounds, moving, bits, &mut Memory::default())?.is_some())
+}
+
+/// The grid that was chosen, if anything was written.
+#[allow(clippy::too_many_arguments, reason = "two inputs, two outputs, and what is between")]
+pub(super) fn follow<'a>(
+    py: Python<'_>,
+    x: &View<'a>,
+    y: &View<'a>,
+    state: [&View<'a>; 3],
+    bounds: Option<Bounds>,
+    moving: impl Follow,
+    bits: Option<&mut [u8]>,
+    memory: &mut Memory,
+) -> PyResult<Option<Grid>> {
     check_alike(x, y)?;
-    let mut memory = Memory::default();
     let mut one = |view: &View<'a>| -> PyResult<&'a mut f32> {
         match memory.write::<f32>(view)? {
             [one] => Ok(one),
@@ -97,7 +111,7 @@ fn observed<'a>(
     if let Some((range, grid)) = after {
         (*min_val, *max_val, *scale) = (range.min_val, range.max_val, grid.scale);
     }
-    Ok(after.is_some())
+    Ok(after.map(|(_, grid)| grid))
 }
 
 #[pyfunction]

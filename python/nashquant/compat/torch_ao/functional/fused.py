@@ -14,7 +14,6 @@ from .affine import fake_quantize_per_channel_affine, fake_quantize_per_tensor_a
 __all__ = ["fused_moving_avg_obs_fake_quant"]
 
 _fused = torch.fused_moving_avg_obs_fake_quant
-_SMALL = 2**13  # up to here torch's operator, which is one call, is done before ours has begun
 
 
 def fused_moving_avg_obs_fake_quant(
@@ -58,9 +57,10 @@ def fused_moving_avg_obs_fake_quant(
     )
     if is_exact() or odd or not ops.runs_in_rust(input):
         return _fused(input, *state, *grid)
-    small = input.numel() <= _SMALL and not across_ranks
-    if small and input.dtype == torch.float32 and _is_finite(input):
-        return _fused(input, *state, *grid)
+    if not per_row_fake_quant and not across_ranks and observer_on.item() and fake_quant_on.item():
+        y = _in_one_call(input, state[2:], averaging_const, quant_min, quant_max, symmetric=symmetric_quant)
+        if y is not None:
+            return y
     _follow(input, state, grid, across_ranks=across_ranks)
     if not fake_quant_on.item():
         return input.clone()
@@ -69,8 +69,20 @@ def fused_moving_avg_obs_fake_quant(
     return fake_quantize_per_tensor_affine(input, scale, zero_point, quant_min, quant_max)
 
 
-def _is_finite(x: Tensor) -> bool:
-    return all_finite(*ops.min_max_per_tensor(x))
+def _in_one_call(
+    x: Tensor,
+    state: tuple[Tensor, Tensor, Tensor, Tensor],
+    averaging_const: float,
+    quant_min: int,
+    quant_max: int,
+    *,
+    symmetric: bool,
+) -> Tensor | None:
+    rule = "fused symmetric" if symmetric else "fused affine"
+    try:
+        return ops.fake_quantize_observed_as_torch_per_tensor(x, *state, averaging_const, quant_min, quant_max, rule)
+    except (TypeError, ValueError, OverflowError):
+        return None  # torch's operator does it, or refuses in its own words
 
 
 def _follow(
