@@ -8,7 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from .record import OURS
-from .verdict import counts, verdict
+from .verdict import counts, missed, verdict
 
 HEAD = ("work", "size", "threads", "time", "rival", "rival / ours", "middle half", "floor", "verdict", "memory speed")
 STEP_HEAD = ("net", "threads", "who", "quantizers", "time", "times the float step", "ceiling", "verdict")
@@ -136,6 +136,12 @@ def write_markdown(
         "## Machine",
         "",
         *(f"- {name}: {fact}" for name, fact in facts.items()),
+        "",
+        "## Floors that are missed",
+        "",
+        *([f"- {miss}" for miss in missed(records, machine["isa"])] or ["None."]),
+        "",
+        "What stands in their way: [docs/benchmarks.md](../../docs/benchmarks.md#what-limits-the-rows-that-miss).",
         "",
         "## All rows",
         "",

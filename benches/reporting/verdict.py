@@ -34,3 +34,23 @@ def counts(records: list[dict[str, Any]], isa: str) -> dict[str, int]:
             if step["ceiling"]:
                 found["holds" if step["over_float"] <= step["ceiling"] else "misses"] += 1
     return found
+
+
+def missed(records: list[dict[str, Any]], isa: str) -> list[str]:
+    """Each missed floor in words: the work, its size and threads, the rival, the figure and the floor."""
+    found = []
+    for line in records:
+        where = f"{line['threads']} thread{'s' if line['threads'] > 1 else ''}"
+        for rival in line.get("rivals", ()):
+            scales = "cpu_capability" not in line
+            if verdict(rival["ratio"], rival["floor"], isa, scales_with_isa=scales) == "misses":
+                work = f"{line['work']}, {line['what']}, {line['size']}, {where}"
+                found.append(f"{work}, beside {rival['name']}: {rival['ratio']:.2f} of {rival['floor']:.2f}")
+        pace = line.get("pace")
+        if pace and verdict(pace["share"], pace["floor"], isa, scales_with_isa=False) == "misses":
+            work = f"{line['work']}, {line['what']}, {line['size']}, {where}"
+            found.append(f"{work}: {pace['share']:.0%} of {pace['name']}, of {pace['floor']:.0%}")
+        for who, step in line.get("steps", {}).items():
+            if step["ceiling"] and step["over_float"] > step["ceiling"]:
+                found.append(f"{line['net']}, {where}, {who}: {step['over_float']:.2f} of {step['ceiling']:.2f}")
+    return found
