@@ -101,18 +101,18 @@ def test_a_channel_of_zeros_stays() -> None:
 
 
 class Twice(nn.Module):
-    """`first` is read twice, `shared` runs twice, `tied` shares a weight, `cut` has a ReLU6 behind it."""
+    """`first` is read twice, `third` reads a sum, `shared` runs twice, `tied` shares a weight, `cut` feeds a ReLU6."""
 
     def __init__(self) -> None:
         super().__init__()
         self.quant, self.dequant = QuantStub(), DeQuantStub()
-        self.first, self.second, self.shared = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.first, self.second, self.third, self.shared = (nn.Linear(4, 4) for _ in range(4))
         self.tied, self.tie, self.cut, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
         self.tie.weight = self.tied.weight
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(self.quant(x)).relu()
-        x = self.second(x) + x
+        x = self.third(self.second(x) + x).sigmoid()
         x = self.shared(self.shared(x).relu())
         x = self.tie(self.tied(x.sigmoid()).relu())
         return self.dequant(self.last(nn.functional.relu6(self.cut(x.sigmoid()))))

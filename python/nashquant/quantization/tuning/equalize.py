@@ -102,9 +102,7 @@ def _used_elsewhere(model: nn.Module, recording: Recording) -> set[str]:
 
 def _pairs(graph: Graph, model: nn.Module, fixed: set[str]) -> Iterator[_Pair]:
     for op in graph.ops:
-        if not _is_layer(op) or any(node.joins_as(Joins.SUM) for node in op.chain):
-            continue
-        if not all(node.joins_as(Joins.NORM) or _keeps_channels(node) for node in op.chain[1:]):
+        if not _is_layer(op) or not all(node.joins_as(Joins.NORM) or _keeps_channels(node) for node in op.chain[1:]):
             continue
         follower = _follower(graph, op)
         if follower is None:
