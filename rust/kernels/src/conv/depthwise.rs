@@ -92,21 +92,31 @@ impl<T: Integer> Job<'_, T> {
         i64: From<A>,
     {
         let (channels, isa, geometry) = (self.geometry.channels, self.weight.isa, self.geometry);
-        let mut acc: Vec<A> = vec![A::of(0); channels];
+        let bias: Vec<A> = self.bias.iter().map(|bias| A::of(*bias)).collect();
+        let mut acc = bias.clone();
+        let mut inside = Vec::with_capacity(geometry.taps());
         for (row, y) in y.chunks_mut(channels).enumerate() {
-            acc.iter_mut().zip(self.bias).for_each(|(acc, bias)| *acc = A::of(*bias));
             let (image, corner) = geometry.corner(self.first + row);
-            for (tap, w) in self.weight.taps.chunks(channels).enumerate() {
-                let [_, height, width] = geometry.kernel;
-                let of = |dimension, tap| geometry.inside(dimension, corner[dimension], tap);
-                let places = (of(0, tap / (width * height)), of(1, tap / width % height), of(2, tap % width));
-                let (Some(d), Some(h), Some(v)) = places else { continue };
-                let at = ((image * geometry.size[0] + d) * geometry.size[1] + h) * geometry.size[2] + v;
-                let (x, acc, zero_point) =
-                    (&self.x[at * channels..][..channels], &mut acc[..], self.zero_point);
-                per_isa!(isa, add::<T, A>, [T: Integer, A: Sum], (x: &[T], zero_point: i32, w: &[i16], acc: &mut [A]) -> ());
+            inside.clear();
+            let [depth, height, width] = geometry.kernel;
+            for d in 0..depth {
+                let Some(at_d) = geometry.inside(0, corner[0], d) else { continue };
+                for h in 0..height {
+                    let Some(at_h) = geometry.inside(1, corner[1], h) else { continue };
+                    let line =
+                        ((image * geometry.size[0] + at_d) * geometry.size[1] + at_h) * geometry.size[2];
+                    for w in 0..width {
+                        let Some(at_w) = geometry.inside(2, corner[2], w) else { continue };
+                        let tap = (d * height + h) * width + w;
+                        inside.push(((line + at_w) * channels, tap * channels));
+                    }
+                }
             }
-            finish.row(isa, &acc, 0, y);
+            let (x, taps, bias, zero_point) = (self.x, &self.weight.taps[..], &bias[..], self.zero_point);
+            let (acc, inside) = (&mut acc[..], &inside[..]);
+            per_isa!(isa, window::<T, A>, [T: Integer, A: Sum],
+                (x: &[T], taps: &[i16], inside: &[(usize, usize)], zero_point: i32, bias: &[A], acc: &mut [A]) -> ());
+            finish.row(isa, acc, 0, y);
         }
     }
 }
@@ -137,9 +147,36 @@ impl Sum for i64 {
     }
 }
 
+/// The sums of all channels under the taps that are inside, some channels at a time.
 #[inline(always)]
-fn add<T: Integer, A: Sum>(x: &[T], zero_point: i32, w: &[i16], acc: &mut [A]) {
-    for ((x, w), acc) in x.iter().zip(w).zip(acc) {
-        *acc = acc.plus_product(i32::from(x.widen()) - zero_point, i32::from(*w));
+fn window<T: Integer, A: Sum>(
+    x: &[T],
+    taps: &[i16],
+    inside: &[(usize, usize)],
+    zero_point: i32,
+    bias: &[A],
+    acc: &mut [A],
+) {
+    const N: usize = 16;
+    for (i, acc) in acc.chunks_mut(N).enumerate() {
+        let first = i * N;
+        if let Ok(acc) = <&mut [A; N]>::try_from(&mut *acc) {
+            acc.copy_from_slice(&bias[first..][..N]);
+            let mut sums = *acc;
+            for (x_at, tap_at) in inside {
+                let (x, w) = (&x[x_at + first..][..N], &taps[tap_at + first..][..N]);
+                for ((sum, x), w) in sums.iter_mut().zip(x).zip(w) {
+                    *sum = sum.plus_product(i32::from(x.widen()) - zero_point, i32::from(*w));
+                }
+            }
+            *acc = sums;
+            continue;
+        }
+        for (c, acc) in acc.iter_mut().enumerate() {
+            let terms = inside.iter().map(|(x_at, tap_at)| (x[x_at + first + c], taps[tap_at + first + c]));
+            let of =
+                |sum: A, (x, w): (T, i16)| sum.plus_product(i32::from(x.widen()) - zero_point, i32::from(w));
+            *acc = terms.fold(bias[first + c], of);
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! A block of rows: gathered, multiplied, finished.
 
-use std::marker::PhantomData;
+use std::{marker::PhantomData, ops::Range};
 
 use super::{
     tile::{self, Columns, Rows},
-    weight::{PANEL, Panels, Weight},
+    weight::{GROUP_BYTES, PANEL, Panels, Weight},
 };
 use crate::{
     Error, Isa,
@@ -12,6 +12,13 @@ use crate::{
     integer::{Accumulator, Integer, Requantizer},
     parallel::{Team, share},
 };
+
+/// Rows of the tallest tile.
+const TILE: usize = 12;
+/// Rows of one job.
+const ROWS: usize = 8 * TILE;
+/// Bytes of rows that are multiplied at once, where a tile leaves the choice.
+const CACHE: usize = 12 * 1024;
 
 /// What becomes of exact sums.
 pub trait Finish: Sync {
@@ -81,7 +88,8 @@ impl<T: Integer> Finish for Requantized<'_, T> {
 /// What is added to the sums of each output, and how wide these get.
 pub(crate) struct Offsets {
     each: Vec<i64>,
-    narrow: bool,
+    /// The same modulo 2^32, where no sum leaves i32.
+    narrow: Option<Vec<i32>>,
 }
 
 impl Weight {
@@ -94,10 +102,9 @@ impl Weight {
         let beyond = (0..self.len()).map(|output| bias(output).unsigned_abs()).max().unwrap_or(0);
         let bound = u128::from(self.largest.unsigned_abs()) * largest as u128 + u128::from(beyond);
         let halves = matches!(self.panels, Panels::Halves(..));
-        Offsets {
-            each: self.sums.iter().enumerate().map(of).collect(),
-            narrow: !halves && bound <= i32::MAX as u128,
-        }
+        let each: Vec<i64> = self.sums.iter().enumerate().map(of).collect();
+        let fits = !halves && bound <= i32::MAX as u128;
+        Offsets { narrow: fits.then(|| each.iter().map(|offset| *offset as i32).collect()), each }
     }
 
     /// Writes `rows` rows of `y`. `fill(group, row, elements)` writes the activations of one row; the last elements
@@ -114,66 +121,71 @@ impl Weight {
         if self.is_empty() || rows == 0 {
             return;
         }
-        const AT_ONCE: usize = 12;
-        let bytes = self.steps() * 4;
-        let block = (32 * 1024 / bytes.max(1)).clamp(AT_ONCE, 8 * AT_ONCE) / AT_ONCE * AT_ONCE;
-        let blocks = y.chunks_mut(block * self.len()).enumerate();
-        share(team, blocks, |(i, y)| self.block(i * block, offsets, &fill, finish, y));
+        let blocks = y.chunks_mut(ROWS * self.len()).enumerate();
+        share(team, blocks, |(i, y)| {
+            if let Panels::Quads(_) = self.panels {
+                let pack = |x: &[T], a: &mut [u8]| {
+                    a.iter_mut().zip(x).for_each(|(a, x)| *a = x.widen() as u8 ^ 0x80)
+                };
+                self.block(i * ROWS, offsets, &fill, &pack, finish, y);
+            } else {
+                let pack = |x: &[T], a: &mut [i16]| a.iter_mut().zip(x).for_each(|(a, x)| *a = x.widen());
+                self.block(i * ROWS, offsets, &fill, &pack, finish, y);
+            }
+        });
     }
 
-    fn block<T: Integer, F: Finish>(
+    /// The rows of `y`, the first of which is `first`: some at a time, so that they and a panel fit into the L1 cache.
+    fn block<T: Integer, A: Unit, F: Finish>(
         &self,
         first: usize,
         offsets: &Offsets,
         fill: &(impl Fn(usize, usize, &mut [T]) + Sync),
+        pack: &impl Fn(&[T], &mut [A]),
         finish: &F,
         y: &mut [F::Y],
     ) {
-        let (rows, stride) = (y.len() / self.len(), self.steps() * self.units());
-        let width = self.panels_per_group() * PANEL;
-        let mut raw = vec![T::narrow(0); rows * stride];
-        let (mut acc, mut wide) = (vec![0_i32; rows * width], Vec::new());
-        let (mut bytes, mut words) = (Vec::new(), Vec::new());
-        for group in 0..self.groups {
-            for (row, raw) in raw.chunks_mut(stride.max(1)).enumerate() {
-                fill(group, first + row, &mut raw[..self.depth]);
-            }
-            if let Panels::Quads(_) = self.panels {
-                bytes.clear();
-                bytes.extend(raw.iter().map(|x| x.widen() as u8 ^ 0x80));
-            } else {
-                words.clear();
-                words.extend(raw.iter().map(|x| x.widen()));
-            }
-            let outputs = group * self.outputs..(group + 1) * self.outputs;
-            let lines = y.chunks_mut(self.len()).map(|y| &mut y[outputs.clone()]);
-            let offset = &offsets.each[outputs.clone()];
-            if offsets.narrow {
-                self.multiply(group, &bytes, &words, rows, 0..self.steps(), false, &mut acc);
-                for (acc, y) in acc.chunks_mut(width).zip(lines) {
-                    let acc = &mut acc[..self.outputs];
-                    acc.iter_mut()
-                        .zip(offset)
-                        .for_each(|(acc, offset)| *acc = acc.wrapping_add(*offset as i32));
-                    finish.row(self.isa, acc, outputs.start, y);
+        let (stride, width) = (self.steps() * self.units(), self.panels_per_group() * PANEL);
+        let some = (CACHE / (self.steps() * GROUP_BYTES * TILE).max(1)).clamp(1, ROWS / TILE) * TILE;
+        let mut raw = vec![T::narrow(0); stride];
+        let mut a = vec![A::default(); some * stride];
+        let (mut acc, mut wide) = (vec![0_i32; some * width], Vec::new());
+        for (i, y) in y.chunks_mut(some * self.len()).enumerate() {
+            let rows = y.len() / self.len();
+            let acc = &mut acc[..rows * width];
+            for group in 0..self.groups {
+                for (row, a) in a.chunks_mut(stride.max(1)).take(rows).enumerate() {
+                    fill(group, first + i * some + row, &mut raw[..self.depth]);
+                    pack(&raw, a);
                 }
-            } else {
-                self.multiply_wide(group, &bytes, &words, rows, &mut acc, &mut wide);
-                for (acc, y) in wide.chunks_mut(width).zip(lines) {
-                    let acc = &mut acc[..self.outputs];
-                    acc.iter_mut().zip(offset).for_each(|(acc, offset)| *acc += offset);
-                    finish.row(self.isa, acc, outputs.start, y);
+                let outputs = group * self.outputs..(group + 1) * self.outputs;
+                let lines = y.chunks_mut(self.len()).map(|y| &mut y[outputs.clone()]);
+                if let Some(narrow) = &offsets.narrow {
+                    let offset = &narrow[outputs.clone()];
+                    A::multiply(self, group, &a, rows, 0..self.steps(), false, acc);
+                    for (acc, y) in acc.chunks_mut(width).zip(lines) {
+                        let acc = &mut acc[..self.outputs];
+                        acc.iter_mut().zip(offset).for_each(|(acc, offset)| *acc = acc.wrapping_add(*offset));
+                        finish.row(self.isa, acc, outputs.start, y);
+                    }
+                } else {
+                    let offset = &offsets.each[outputs.clone()];
+                    self.multiply_wide(group, &a, rows, acc, &mut wide);
+                    for (acc, y) in wide.chunks_mut(width).zip(lines) {
+                        let acc = &mut acc[..self.outputs];
+                        acc.iter_mut().zip(offset).for_each(|(acc, offset)| *acc += offset);
+                        finish.row(self.isa, acc, outputs.start, y);
+                    }
                 }
             }
         }
     }
 
     /// In pieces of the depth whose sums fit into i32, added up in i64.
-    fn multiply_wide(
+    fn multiply_wide<A: Unit>(
         &self,
         group: usize,
-        bytes: &[u8],
-        words: &[i16],
+        a: &[A],
         rows: usize,
         acc: &mut [i32],
         wide: &mut Vec<i64>,
@@ -185,42 +197,85 @@ impl Weight {
         for first in (0..self.steps()).step_by(piece) {
             let steps = first..(first + piece).min(self.steps());
             if matches!(self.panels, Panels::Halves(..)) {
-                self.multiply(group, bytes, words, rows, steps.clone(), true, acc);
+                A::multiply(self, group, a, rows, steps.clone(), true, acc);
                 wide.iter_mut().zip(&*acc).for_each(|(wide, acc)| *wide += i64::from(*acc) << 8);
             }
-            self.multiply(group, bytes, words, rows, steps, false, acc);
+            A::multiply(self, group, a, rows, steps, false, acc);
             wide.iter_mut().zip(&*acc).for_each(|(wide, acc)| *wide += i64::from(*acc));
         }
     }
 
-    /// Writes the sums over `steps` to `acc`: of the upper halves, or of the lower or the whole.
-    #[allow(clippy::too_many_arguments, reason = "one call of a tile")]
+    /// Where the panels of a group begin at a step, and how far they are from each other, in lines.
+    fn place(&self, group: usize, step: usize) -> (usize, usize) {
+        (group * self.panels_per_group() * self.steps() + step, self.steps())
+    }
+}
+
+/// An activation as a tile reads it: a byte made unsigned, or 16 bits.
+trait Unit: Copy + Default {
+    /// Writes the sums over `steps` to `acc`: of the upper halves of the weight, or of the lower or the whole.
     fn multiply(
-        &self,
+        weight: &Weight,
         group: usize,
-        bytes: &[u8],
-        words: &[i16],
+        a: &[Self],
         rows: usize,
-        steps: std::ops::Range<usize>,
+        steps: Range<usize>,
+        upper: bool,
+        acc: &mut [i32],
+    );
+}
+
+impl Unit for u8 {
+    fn multiply(
+        weight: &Weight,
+        group: usize,
+        a: &[u8],
+        rows: usize,
+        steps: Range<usize>,
+        _: bool,
+        acc: &mut [i32],
+    ) {
+        let (from, panel) = weight.place(group, steps.start);
+        match &weight.panels {
+            Panels::Quads(b) if !steps.is_empty() => {
+                let a = Rows {
+                    a: &a[steps.start * 4..],
+                    stride: weight.steps() * 4,
+                    count: rows,
+                    steps: steps.len(),
+                };
+                let b = Columns { b: &b[from..], panel, count: weight.panels_per_group() };
+                tile::quads(weight.isa, a, b, acc);
+            }
+            _ => acc.fill(0),
+        }
+    }
+}
+
+impl Unit for i16 {
+    fn multiply(
+        weight: &Weight,
+        group: usize,
+        a: &[i16],
+        rows: usize,
+        steps: Range<usize>,
         upper: bool,
         acc: &mut [i32],
     ) {
-        let (units, count, panels) = (self.units(), steps.len(), self.panels_per_group());
-        let (stride, panel) = (self.steps() * units, self.steps() * PANEL * units);
-        let (from_a, from_b) = (steps.start * units, group * panels * panel + steps.start * PANEL * units);
-        if count == 0 {
-            return acc.fill(0);
-        }
-        match &self.panels {
-            Panels::Quads(b) => {
-                let a = Rows { a: &bytes[from_a..], stride, count: rows, steps: count };
-                tile::quads(self.isa, a, Columns { b: &b[from_b..], panel, count: panels }, acc);
+        let (from, panel) = weight.place(group, steps.start);
+        match &weight.panels {
+            Panels::Pairs(b) | Panels::Halves(_, b) if !steps.is_empty() => {
+                let b = if let (Panels::Halves(b, _), true) = (&weight.panels, upper) { b } else { b };
+                let a = Rows {
+                    a: &a[steps.start * 2..],
+                    stride: weight.steps() * 2,
+                    count: rows,
+                    steps: steps.len(),
+                };
+                let b = Columns { b: &b[from..], panel, count: weight.panels_per_group() };
+                tile::pairs(weight.isa, a, b, acc);
             }
-            Panels::Pairs(b) | Panels::Halves(_, b) => {
-                let b = if let (Panels::Halves(b, _), true) = (&self.panels, upper) { b } else { b };
-                let a = Rows { a: &words[from_a..], stride, count: rows, steps: count };
-                tile::pairs(self.isa, a, Columns { b: &b[from_b..], panel, count: panels }, acc);
-            }
+            _ => acc.fill(0),
         }
     }
 }

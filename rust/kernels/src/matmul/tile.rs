@@ -4,7 +4,7 @@
 //! for step in steps: for row: for output: acc[row][output] += dot(a[row][step], b[step][output])     # 4 bytes each
 //! ```
 
-use super::weight::{GROUP_BYTES, PANEL};
+use super::weight::{GROUP_BYTES, PANEL, PairLine, QuadLine};
 use crate::{Isa, isa::per_isa};
 
 /// Rows of activations, `stride` elements apart, from the first of `steps` groups on.
@@ -16,7 +16,7 @@ pub(super) struct Rows<'a, A> {
     pub(super) steps: usize,
 }
 
-/// Panels `panel` elements apart, from the same group on.
+/// Panels `panel` lines apart, from the same step on.
 #[derive(Clone, Copy)]
 pub(super) struct Columns<'a, B> {
     pub(super) b: &'a [B],
@@ -25,16 +25,16 @@ pub(super) struct Columns<'a, B> {
 }
 
 /// Writes all products to `acc`, whose rows are `panels * 16` long. Modulo 2^32: right wherever the result fits.
-pub(super) fn pairs(isa: Isa, a: Rows<'_, i16>, b: Columns<'_, i16>, acc: &mut [i32]) {
+pub(super) fn pairs(isa: Isa, a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
     if super::x86::pairs(isa, a, b, acc) {
         return;
     }
-    per_isa!(isa, portable, [], (a: Rows<'_, i16>, b: Columns<'_, i16>, acc: &mut [i32]) -> ());
+    per_isa!(isa, portable, [], (a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) -> ());
 }
 
 /// The same of unsigned and signed bytes, on CPUs with VNNI.
-pub(super) fn quads(isa: Isa, a: Rows<'_, u8>, b: Columns<'_, i8>, acc: &mut [i32]) {
+pub(super) fn quads(isa: Isa, a: Rows<'_, u8>, b: Columns<'_, QuadLine>, acc: &mut [i32]) {
     #[cfg(target_arch = "x86_64")]
     if super::x86::quads(isa, a, b, acc) {
         return;
@@ -43,14 +43,13 @@ pub(super) fn quads(isa: Isa, a: Rows<'_, u8>, b: Columns<'_, i8>, acc: &mut [i3
 }
 
 #[inline(always)]
-fn portable(a: Rows<'_, i16>, b: Columns<'_, i16>, acc: &mut [i32]) {
+fn portable(a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) {
     const UNITS: usize = GROUP_BYTES / 2;
     for (row, acc) in acc.chunks_mut(b.count * PANEL).take(a.count).enumerate() {
         let a = &a.a[row * a.stride..][..a.steps * UNITS];
         for (panel, acc) in acc.chunks_mut(PANEL).enumerate() {
             let mut sums = [0_i32; PANEL];
-            let b = &b.b[panel * b.panel..][..a.len() * PANEL];
-            for (a, b) in a.chunks_exact(UNITS).zip(b.chunks_exact(PANEL * UNITS)) {
+            for (a, PairLine(b)) in a.chunks_exact(UNITS).zip(&b.b[panel * b.panel..]) {
                 let (first, second) = (i32::from(a[0]), i32::from(a[1]));
                 for (sum, b) in sums.iter_mut().zip(b.chunks_exact(UNITS)) {
                     let dot = (first * i32::from(b[0])).wrapping_add(second * i32::from(b[1]));

@@ -7,15 +7,25 @@ pub(super) const PANEL: usize = 16;
 /// Of a group: four i8, or two i16.
 pub(super) const GROUP_BYTES: usize = 4;
 
+/// One step of one panel is a line of the cache: its vectors are loaded at once.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct QuadLine(pub(super) [i8; PANEL * 4]);
+
+/// The same of pairs.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct PairLine(pub(super) [i16; PANEL * 2]);
+
 /// What the panels hold.
 #[derive(Clone, Debug)]
 pub(super) enum Panels {
     /// i8, against activations that were made unsigned by adding 128.
-    Quads(Vec<i8>),
+    Quads(Vec<QuadLine>),
     /// i16.
-    Pairs(Vec<i16>),
+    Pairs(Vec<PairLine>),
     /// The upper and the lower byte of i16 for themselves, as i16 with a sign: `upper * 256 + lower`.
-    Halves(Vec<i16>, Vec<i16>),
+    Halves(Vec<PairLine>, Vec<PairLine>),
 }
 
 /// A weight `[groups * outputs, depth]`, packed once for one instruction set.
@@ -52,15 +62,13 @@ impl Weight {
         let order = |of: &dyn Fn(i16) -> i16, units| ordered(w, groups, outputs, depth, units, of);
         let narrow = W::ENDS.1 == i16::from(i8::MAX);
         let panels = if narrow && !wide && isa.has_vnni() {
-            Panels::Quads(order(&|w| w, 4).into_iter().map(|w| w as i8).collect())
+            Panels::Quads(lines(&order(&|w| w, 4), |w| QuadLine(w.map(|w| w as i8))))
         } else if narrow || !wide {
-            Panels::Pairs(order(&|w| w, 2))
+            Panels::Pairs(lines(&order(&|w| w, 2), PairLine))
         } else {
             let lower = |w: i16| i16::from(w as i8);
-            Panels::Halves(
-                order(&|w| ((i32::from(w) - i32::from(lower(w))) >> 8) as i16, 2),
-                order(&lower, 2),
-            )
+            let upper = order(&|w| ((i32::from(w) - i32::from(lower(w))) >> 8) as i16, 2);
+            Panels::Halves(lines(&upper, PairLine), lines(&order(&lower, 2), PairLine))
         };
         Ok(Self {
             isa,
@@ -133,4 +141,8 @@ fn ordered<W: Integer>(
         }
     }
     packed
+}
+
+fn lines<const N: usize, L>(packed: &[i16], line: impl Fn([i16; N]) -> L) -> Vec<L> {
+    packed.as_chunks().0.iter().map(|chunk| line(*chunk)).collect()
 }

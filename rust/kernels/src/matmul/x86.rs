@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::{
     tile::{Columns, Rows},
-    weight::PANEL,
+    weight::{PANEL, PairLine, QuadLine},
 };
 use crate::{Isa, isa::Level};
 
@@ -131,7 +131,7 @@ macro_rules! cover {
 }
 
 /// False where `isa` has none of these tiles.
-pub(super) fn pairs(isa: Isa, a: Rows<'_, i16>, b: Columns<'_, i16>, acc: &mut [i32]) -> bool {
+pub(super) fn pairs(isa: Isa, a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) -> bool {
     match isa.0 {
         Level::Avx512Vnni => cover!(a, b, acc, vnni_pairs, [12, 8, 4, 2, 1], true),
         Level::Avx512 => cover!(a, b, acc, avx512_pairs, [12, 8, 4, 2, 1], true),
@@ -141,7 +141,7 @@ pub(super) fn pairs(isa: Isa, a: Rows<'_, i16>, b: Columns<'_, i16>, acc: &mut [
 }
 
 /// False where `isa` has no such tile.
-pub(super) fn quads(isa: Isa, a: Rows<'_, u8>, b: Columns<'_, i8>, acc: &mut [i32]) -> bool {
+pub(super) fn quads(isa: Isa, a: Rows<'_, u8>, b: Columns<'_, QuadLine>, acc: &mut [i32]) -> bool {
     match isa.0 {
         Level::Avx512Vnni => cover!(a, b, acc, vnni_quads, [12, 8, 4, 2, 1], true),
         _ => false,

@@ -1,0 +1,109 @@
+"""Matrix products and convolutions of integers, requantized, against torch's in f32 and its own quantized linear.
+
+The rivals compute something else (f32, or another rounding), so ours is compared with the exact product, requantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from benches.harness import Rival, Row, same_bits
+from torch import Tensor
+from torch.nn import functional as F
+
+from nashquant import ops
+
+M, N, K = 1024, 512, 512
+F32, QUANTIZED = "torch, f32", "torch, quantized linear"
+# What is asked: with VNNI, and without.
+FLOORS = {"int8 × int8": 3, "int16 × int8": 1, "int16 × int16": None}
+HAS_VNNI = ops.cpu_capability() == "avx512_vnni"
+NOTES = {
+    F32: "the same shape in f32, with nothing behind it",
+    QUANTIZED: "int8 weights per channel and uint8 activations, requantized in f32",
+}
+# Channels, size, outputs, kernel, stride, groups: the convolutions of a ResNet-18 at 224 x 224, and a depthwise one.
+CONVS = {
+    "first": (3, 224, 64, 7, 2, 1),
+    "56 × 56": (64, 56, 64, 3, 1, 1),
+    "14 × 14": (256, 14, 256, 3, 1, 1),
+    "depthwise": (128, 56, 128, 3, 1, 128),
+}
+
+
+def integers(dtype: torch.dtype, *shape: int) -> Tensor:
+    ends = torch.iinfo(dtype)
+    return torch.randint(ends.min, ends.max + 1, shape, dtype=dtype)
+
+
+def exact(run: Callable[[], Tensor]) -> Rival:
+    return Rival("exact, f64", run, same_bits, note="the product in f64, which holds it, then requantized")
+
+
+def quantized_linear(a: Tensor, weight: Tensor) -> Callable[[], Tensor]:
+    """torch's own, in its fastest engine here."""
+    torch.backends.quantized.engine = "onednn"
+    x = torch.quantize_per_tensor(a * 0.01, 0.01, 128, torch.quint8)
+    scales, zeros = torch.full((len(weight),), 0.01), torch.zeros(len(weight), dtype=torch.long)
+    packed = torch.ops.quantized.linear_prepack(
+        torch.quantize_per_channel(weight * 0.01, scales, zeros, 0, torch.qint8), torch.zeros(len(weight))
+    )
+    return lambda: torch.ops.quantized.linear(x, packed, 1.0, 128)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("what", FLOORS)
+def test_matmul_requantize(race: Callable[[Row], None], what: str) -> None:
+    of_a, of_b = (getattr(torch, kind) for kind in what.split(" × "))
+    a, weight = integers(of_a, M, K), integers(of_b, N, K)
+    bias, dtype = integers(torch.int32, N), of_a
+    factor = torch.rand(N, dtype=torch.float64) * 2.0 ** -(8 * of_b.itemsize + 4)
+    packed, float_a, float_w = ops.PackedWeight(weight, of_a), a.float(), weight.float()
+
+    def in_f64() -> Tensor:
+        acc = (a.double() @ weight.double().T).long() + bias
+        return ops.requantize(acc, factor, dtype, axis=-1)
+
+    rivals = [Rival(F32, lambda: float_a @ float_w.T, None, note=NOTES[F32]), exact(in_f64)]
+    floors = {F32: FLOORS[what]} if FLOORS[what] and HAS_VNNI else {}
+    if what == "int8 × int8" and "onednn" in torch.backends.quantized.supported_engines:
+        rivals.append(Rival(QUANTIZED, quantized_linear(float_a, float_w), None, note=NOTES[QUANTIZED]))
+        floors |= {QUANTIZED: 1} if HAS_VNNI else {}
+    race(
+        Row(
+            work="matmul_requantize",
+            what=what,
+            size=f"{M} × {N} × {K}",
+            elements=M * N,
+            ours=lambda: ops.matmul_requantize(a, packed, bias, factor, dtype),
+            rivals=tuple(rivals),
+            floors=floors,
+        )
+    )
+
+
+@pytest.mark.parametrize("what", CONVS)
+def test_conv_requantize(race: Callable[[Row], None], what: str) -> None:
+    channels, size, n, kernel, stride, groups = CONVS[what]
+    x = integers(torch.int8, 1, channels, size, size).contiguous(memory_format=torch.channels_last)
+    weight, bias = integers(torch.int8, n, channels // groups, kernel, kernel), integers(torch.int32, n)
+    factor = torch.rand(n, dtype=torch.float64) * 2.0**-12
+    packed, float_x, float_w = ops.PackedWeight(weight, groups=groups), x.float(), weight.float()
+    how = (stride, kernel // 2, 1, groups)
+
+    def in_f64() -> Tensor:
+        acc = F.conv2d(x.double(), weight.double(), None, *how).long() + bias.reshape(-1, 1, 1)
+        return ops.requantize(acc, factor, torch.int8, axis=1)
+
+    race(
+        Row(
+            work="conv_requantize",
+            what=f"int8, {what}",
+            size=f"{channels} × {size} × {size} to {n}, {kernel} × {kernel}",
+            elements=n * (size // stride) ** 2,
+            ours=lambda: ops.conv_requantize(x, packed, bias, factor, torch.int8, *how),
+            rivals=(Rival(F32, lambda: F.conv2d(float_x, float_w, None, *how), None, note=NOTES[F32]), exact(in_f64)),
+        )
+    )
