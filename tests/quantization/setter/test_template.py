@@ -393,3 +393,13 @@ def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
 def test_all_nine_setters_are_offered() -> None:
     setters = [name for name in templates.__all__ if name.endswith("_qconfig_setter")]
     assert len(setters) == 9
+
+
+def test_names_behind_a_setter_that_speaks_for_all_are_an_error_that_tells_the_order() -> None:
+    named = ModuleNameQconfigSetter({"quant": get_qconfig(out_dtype=qint16)})
+    model = Sampler(False)
+    inputs = (X, torch.rand(2, 6, 6, 2))
+    with pytest.raises(ValueError, match=r"number 1 of 2 \(TemplateQ.*: ModuleNameQ.* behind it"):
+        prepare(model, inputs, (default_qat_qconfig_setter, named), save_dir=None)
+    part = TemplateQconfigSetter(HighPrecisionOutputTemplate)  # speaks for some ops only
+    prepare(model, inputs, (named, part, default_qat_qconfig_setter), save_dir=None)

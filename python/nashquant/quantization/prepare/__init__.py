@@ -109,8 +109,9 @@ def prepare(
     Raises:
         RuntimeError: no march was set.
         TypeError: an argument of the wrong kind.
-        ValueError: the model does not run on the inputs or lacks stubs; a setter names an op that isn't there or asks
-            by name for a dtype the march lacks; with `strict`, anything fell back: all of it is listed.
+        ValueError: the model does not run on the inputs or lacks stubs; a setter names an op that isn't there, asks by
+            name for a dtype the march lacks, or names ops behind a setter that speaks for all; with `strict`, anything
+            fell back: all of it is listed.
         CheckpointedCallError: a call runs in a closure given to torch.utils.checkpoint.
 
     Warns:

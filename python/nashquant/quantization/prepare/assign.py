@@ -44,7 +44,7 @@ def assign_qconfigs(
     its accumulator, so the two stay two ops.
 
     Raises:
-        ValueError: a setter names an unknown op, or asks by name for a dtype the march lacks.
+        ValueError: a setter names an unknown op, or asks by name for a dtype the march lacks, or would not be heard.
     """
     apart: frozenset[str] = frozenset()
     while True:
@@ -95,6 +95,7 @@ def _assign(
 ) -> Plan:
     plan = Plan(graph, in_powers=_in_powers(graph.march))
     answers = [_ask(setter, graph, model, example) for setter in setters]
+    _refuse_unheard(graph, setters, answers)
     embedded = {id(op) for op in _embeddings_in_region(graph)}
     for op in graph.ops:
         if not op.makes_grid or (op.kind is OpKind.EMBEDDING and id(op) not in embedded):
@@ -126,6 +127,21 @@ def _in_powers(march: March) -> frozenset[str]:
     if level and march not in (March.NASH_E, March.NASH_M):
         raise ValueError(f"the consistency level is {level}, but {march.value} has none: it is for nash-e and nash-m")
     return (frozenset(), frozenset({"input", "output"}), PARTS)[level]
+
+
+def _refuse_unheard(graph: Graph, setters: Sequence[QconfigSetterBase], answers: Sequence[dict[str, Request]]) -> None:
+    """Raises ValueError where ops are named behind a setter that speaks for all: the names would never be heard."""
+    grids = [op for op in graph.ops if op.makes_grid]
+    for number, (setter, answer) in enumerate(zip(setters, answers, strict=True)):
+        named = [type(each).__name__ for each in setters[number + 1 :] if each.by_name]
+        if not named or setter.by_name or not all(op.name in answer for op in grids):
+            continue
+        if all(answer[op.name].qconfig.weight is not None for op in grids if op.kind is OpKind.GEMM):
+            raise ValueError(
+                f"of the setters in qconfig_setter the first that speaks for an op wins, and number {number + 1} of "
+                f"{len(setters)} ({type(setter).__name__}) speaks for all ops: {', '.join(named)} behind it would "
+                "never be heard. Put the base setter last. (Only in a QconfigSetter the later templates override)"
+            )
 
 
 def _ask(
