@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nashquant.march import require_march
@@ -165,6 +166,8 @@ def _copied(model: nn.Module) -> nn.Module:
 def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[QconfigSetterBase, ...]:
     if not isinstance(model, nn.Module):
         raise TypeError(f"prepare takes an nn.Module, not {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f"this {type(model).__name__} is compiled by TorchScript: give prepare the Python module")
     if any(isinstance(module, Quantized) for module in model.modules()):
         raise ValueError(f"this {type(model).__name__} is prepared already: give prepare the float model")
     _check_method(method)

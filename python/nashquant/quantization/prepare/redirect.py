@@ -7,7 +7,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling, is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
@@ -119,12 +118,7 @@ def own_calls(module: nn.Module, path: str) -> None:
     """Makes the forward of the module at `path` redirect its recorded calls: its class becomes a subclass of that name.
 
     A subclass and not a new `forward` attribute, so that copies and pickles of the module are whole.
-
-    Raises:
-        TypeError: the module is compiled by TorchScript.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        raise TypeError(f"{type(module).__name__} is a TorchScript module: prepare takes Python modules only")
     if not isinstance(module, _OwnsCalls):
         forward = vars(module).pop("forward", None)  # a forward patched onto the instance
         module.__class__ = _owning_class(type(module))

@@ -1,0 +1,136 @@
+"""docs/limits.md: each thing in it happens here, and the message is the one on the page."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from nashquant import set_march
+from nashquant.fx.jit_scheme import dynamic_block
+from nashquant.quantization import DeQuantStub, QuantStub, prepare
+from nashquant.quantization.qconfig_template import default_qat_qconfig_setter
+
+PAGE = Path(__file__).parents[1] / "docs" / "limits.md"
+ROWS = dict(re.findall(r"^\| (.+?) \| `(.+?)` \| .+ \|$", PAGE.read_text(), flags=re.M))
+FEW, MORE = torch.randn(2, 4), torch.randn(3, 4)
+
+
+class Net(nn.Module):
+    def __init__(self, body: Callable[..., Any]) -> None:
+        super().__init__()
+        self.quant, self.dequant, self.act = QuantStub(), DeQuantStub(), nn.ReLU()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Any:
+        return self.body(self, x)
+
+
+def prepared(body: Callable[..., Any]) -> nn.Module:
+    return prepare(Net(body).eval(), FEW, default_qat_qconfig_setter, save_dir=None)
+
+
+def inside(body: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+    """A forward with `body` between the stubs."""
+    return lambda net, x: net.dequant(body(net.quant(x)))
+
+
+def traced() -> None:
+    prepare(torch.jit.trace(Net(inside(F.relu)), FEW), FEW, default_qat_qconfig_setter, save_dir=None)
+
+
+def prepared_twice() -> None:
+    prepare(prepared(inside(F.relu)), FEW, default_qat_qconfig_setter, save_dir=None)
+
+
+def with_history() -> None:
+    net = Net(inside(F.relu))
+    net.kept = torch.ones(1, requires_grad=True) * 2
+    prepare(net, FEW, default_qat_qconfig_setter, save_dir=None)
+
+
+class _Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.detach().numpy() * 2)
+
+
+def on_a_view(x: Tensor) -> Tensor:
+    y = x + 0
+    y[:, 0].mul_(0.5)
+    return F.relu(y)
+
+
+def rounds(x: Tensor) -> Tensor:
+    for _ in range(x.shape[0]):
+        x = F.relu(x)
+    return x
+
+
+def block(x: Tensor) -> Tensor:
+    with dynamic_block():
+        return F.relu(x)
+
+
+def compiled(body: Callable[..., Any], x: Tensor) -> None:
+    torch.compile(prepared(body), fullgraph=True, backend="eager")(x)
+
+
+def load_another() -> None:
+    prepared(inside(F.relu)).load_state_dict({"other.weight": torch.ones(1)})
+
+
+WAYS: dict[str, Callable[[], Any]] = {
+    "a model in TorchScript": traced,
+    "a model that is prepared already": prepared_twice,
+    "a tensor with a gradient history in an attribute": with_history,
+    "no QuantStub": lambda: prepared(lambda net, x: F.relu(x)),
+    "an output without DeQuantStub": lambda: prepared(lambda net, x: F.relu(net.quant(x))),
+    "an input that passes by its QuantStub": lambda: prepared(lambda net, x: net.dequant(net.quant(x) + x)),
+    "a checkpointed closure": lambda: prepared(
+        inside(lambda x: checkpoint(lambda x: F.relu(x), x, use_reentrant=False))
+    ),
+    "an op without an entry": lambda: prepared(inside(torch.i0)),
+    "`autograd.Function`, NumPy, a submodule in TorchScript": lambda: prepared(inside(_Twice.apply)),
+    "an in-place call on a view": lambda: prepared(inside(on_a_view)),
+    "a call that did not run when recorded": lambda: prepared(
+        inside(lambda x: torch.sigmoid(x) if x.shape[0] == 3 else F.relu(x))
+    )(MORE),
+    "one round of a loop too many": lambda: prepared(inside(rounds))(MORE),
+    "a compiled forward that goes another way": lambda: compiled(
+        inside(lambda x: F.relu(F.relu(x) * 2) if x.shape[0] == 3 else F.relu(x)), MORE
+    ),
+    "`dynamic_block` under `torch.compile`": lambda: compiled(inside(block), FEW),
+    "a module called inside and outside the stubs, under `torch.compile`": lambda: compiled(
+        lambda net, x: net.act(net.dequant(net.act(net.quant(x)))), FEW
+    ),
+    "a state dict of another model": load_another,
+}
+
+
+def test_every_row_of_the_page_has_a_way_to_it() -> None:
+    assert ROWS.keys() == WAYS.keys()
+    assert len(ROWS) > 10
+
+
+@pytest.mark.parametrize("what", WAYS)
+def test_the_message_is_the_one_on_the_page(what: str) -> None:
+    set_march("nash-m")
+    said = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            WAYS[what]()
+        except Exception as error:  # whatever it is: its words are what the page promises
+            said.append(str(error))
+    said += [str(warning.message) for warning in caught]
+    pattern = ".*".join(map(re.escape, ROWS[what].split("...")))
+    assert any(re.search(pattern, message, flags=re.S) for message in said), f"{ROWS[what]!r} not among {said}"
