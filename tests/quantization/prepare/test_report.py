@@ -231,6 +231,10 @@ def test_on_a_terminal_it_is_a_table_in_colours(
     assert row.startswith("\x1b[36m")  # int16
     row = next(line for line in plain.splitlines() if "wide" in line and "Conv2d" in line)
     assert row.split() == ["wide", "Conv2d", "float", "int8", "int16", "MSE"]
+    names = list(everything.summary())
+    summary = plain.splitlines()[-len(names) - 1 :]  # the end of a long table is what a terminal shows
+    assert summary[0].startswith("Everything for nash-e")
+    assert all(line.split("  ")[0].strip() == name for line, name in zip(summary[1:], names, strict=True))
 
     everything.show()  # captured, so no terminal
     assert capsys.readouterr().out == f"{everything}\n"

@@ -33,15 +33,15 @@ _STYLES = {
 
 
 def tables(result: ModelCheckResult) -> Group:
-    """The summary, a row for each op in the colour of its precision, then what to look at."""
-    parts: list[RenderableType] = [_summary(result), _ops(result)]
+    """A row for each op in the colour of its precision, what to look at, and the summary: last, where one looks."""
+    parts: list[RenderableType] = [_ops(result)]
     if result.messages:
         parts += _list("To look at", ((f"{name}: {message}", "") for name, _, message in result.messages))
     if result.changes:
         parts += _list(
             "Changed by prepare", ((str(change), "bold red" if change.fallback else "") for change in result.changes)
         )
-    return Group(*parts)
+    return Group(*parts, Text(""), _summary(result))
 
 
 def _summary(result: ModelCheckResult) -> Table:
