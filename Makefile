@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # One interpreter for every cargo call; a changing one would rebuild PyO3 each time.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
-.PHONY: demo test test-slow bench check docs clean
+.PHONY: accuracy demo test test-slow bench check docs clean
 .DEFAULT_GOAL := test
 
 demo: $(BUILT)
@@ -33,6 +33,10 @@ ifneq ($(findstring --benchmark-disable,$(BENCH_FLAGS)),)
 	cargo test --locked --quiet -p nashquant-kernels --benches
 endif
 	$(BIN)/python -m pytest benches/bench_*.py -q --report=$(REPORT) $(BENCH_FLAGS)
+
+# Ten minutes or so; goes on where it was stopped.
+accuracy: $(BUILT)
+	$(BIN)/python -m benches.accuracy $(ACCURACY_FLAGS)
 
 check: $(BUILT)
 	$(BIN)/ruff check .
