@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from nashquant import set_march
 from nashquant.quantization import DeQuantStub, FakeQuantize, QuantStub, prepare, set_fake_quantize
@@ -65,3 +66,16 @@ def in_validation() -> Any:
 def scales(model: nn.Module) -> dict[str, Tensor]:
     """The scale of each quantizer, by its name."""
     return {name: m.scale.clone() for name, m in model.named_modules() if isinstance(m, FakeQuantize)}
+
+
+class QuantizedRows(Dataset[Tensor]):
+    """Rows of a tensor, quantized where they are loaded."""
+
+    def __init__(self, quantizer: FakeQuantize, x: Tensor) -> None:
+        self.quantizer, self.x = quantizer, x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return self.quantizer(self.x[row])  # type: ignore[no-any-return]

@@ -192,6 +192,22 @@ def test_gradient_checkpointing_changes_no_gradient(net) -> None:
     assert torch.equal(other.fc.weight.grad, net.fc.weight.grad)
 
 
+def test_what_a_checkpoint_computes_once_more_is_not_observed_again(net, assert_same_state) -> None:
+    other, exact = copy.deepcopy(net), copy.deepcopy(net)
+    for seed in range(3):
+        net.zero_grad()
+        net(batch(seed)).square().sum().backward()
+        other.zero_grad()
+        checkpoint(other, batch(seed), use_reentrant=False).square().sum().backward()
+        assert torch.equal(other.fc.weight.grad, net.fc.weight.grad)
+        assert_same_state(net, other)
+    with torch_ao.exact_parity():
+        for seed in range(3):
+            checkpoint(exact, batch(seed), use_reentrant=False).square().sum().backward()
+    twice, once = (n.of_output.activation_post_process for n in (exact, net))
+    assert not torch.equal(twice.max_val, once.max_val)
+
+
 def test_averaged_models_carry_their_scales(net, assert_same_state) -> None:
     net(batch())
     averaged = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
@@ -215,3 +231,21 @@ def test_meta_tensors_pass_and_move_nothing() -> None:
     quantizer.disable_observer()
     y = quantizer(torch.empty(2, 3, device="meta"))
     assert (y.shape, y.device.type) == ((2, 3), "meta")
+
+
+def test_an_observer_sees_nothing_on_meta(net) -> None:
+    net.to("meta")(torch.empty(4, 6, device="meta")).sum().backward()
+    for kind in ("MinMaxObserver", "PerChannelMinMaxObserver", "HistogramObserver"):
+        observer, x = getattr(torch_ao, kind)().to("meta"), torch.empty(4, 6, device="meta")
+        assert observer(x) is x
+
+
+@pytest.mark.parametrize("kind", ["MinMaxObserver", "PerChannelMinMaxObserver", "HistogramObserver"])
+def test_a_range_can_not_move_under_torch_func(kind) -> None:
+    quantizer = torch_ao.FakeQuantize(observer=torch_ao.MinMaxObserver)
+    for module in (getattr(torch_ao, kind)(), quantizer):
+        with pytest.raises(RuntimeError, match=r"torch\.func is at work, which can't move a range"):
+            torch.func.vmap(module)(batch())
+    quantizer(batch())
+    quantizer.disable_observer()
+    assert torch.equal(torch.func.vmap(quantizer)(batch()), quantizer(batch()))

@@ -18,6 +18,7 @@ from nashquant.quantization.observer import (
     ObserverBase,
     check_scale,
     check_zero_point,
+    is_recomputing,
     range_from_scale,
     scale_from_range,
 )
@@ -131,6 +132,8 @@ class FakeQuantize(ExactBuffers):
     def forward(self, x: Tensor, clamp: ops.Clamp | None = None) -> Tensor:
         """Observes `x` if it shall and is in training mode, then fake-quantizes it if it shall.
 
+        What a checkpoint computes once more, in backward, was observed before and is not observed again.
+
         With a `clamp` (`ops.RELU`, `ops.RELU6`), `x` is what it makes of `x`: in the same pass, where that is possible.
 
         Raises:
@@ -139,7 +142,7 @@ class FakeQuantize(ExactBuffers):
                 scale.
         """
         quantizes = self._quantizes and GlobalFakeQuantSwitch.enabled
-        if self._observes:
+        if self._observes and not is_recomputing():
             if self.training:
                 if quantizes and (y := self._in_one_call(x, clamp)) is not None:
                     return y
@@ -189,7 +192,7 @@ class FakeQuantize(ExactBuffers):
         scale: Any = self._buffers["scale"]
         if is_compiling():
             return self._on_grid(x, scale, clamp)
-        if not self._has_scale and not self.has_scale:
+        if not self._has_scale and not self.has_scale and not scale.is_meta:
             self._notices.say_once("unset", scale_never_set(self.where))
         # `item()` every time: as fast as looking whether a cached number is still right, and never wrong.
         # Elsewhere it would wait for the device.

@@ -10,6 +10,7 @@ from .exact_buffers import ExactBuffers
 from .fixed_scale import FixedScaleObserver, check_scale, check_zero_point
 from .histogram import HistogramObserver
 from .kl import KLObserver
+from .looking import is_recomputing, refuse_transforms
 from .min_max import MinMaxObserver
 from .mix import MixObserver
 from .mse import MSEObserver
@@ -34,9 +35,11 @@ __all__ = [
     "accepted_arguments",
     "check_scale",
     "check_zero_point",
+    "is_recomputing",
     "join_ranges",
     "power_of_two",
     "range_from_scale",
+    "refuse_transforms",
     "scale_from_range",
     "synchronize_observers",
 ]

@@ -16,6 +16,7 @@ from nashquant.dtype import QuantDType, qint8
 
 from .arguments import check_grid, check_qscheme, check_unit_interval, reject_unknown
 from .exact_buffers import ExactBuffers
+from .looking import refuse_transforms
 from .scale import power_of_two, range_from_scale, scale_from_range
 from .synchronize import join_ranges
 
@@ -120,17 +121,22 @@ class ObserverBase(ExactBuffers, ABC):
         return x
 
     def observe(self, x: Tensor) -> bool:
-        """Moves the range by what `x` shows, and tells whether it may have moved. An empty `x` shows nothing.
+        """Moves the range by what `x` shows, and tells whether it may have moved. An empty `x`, or one without
+        values (on "meta"), shows nothing.
 
         Raises:
             TypeError: `x` is not floating point.
             ValueError: `x` has NaN or infinite values, here or in a process that observes along, or a wrong
                 number of channels. The range stays as it was.
+            RuntimeError: `torch.func` is at work.
         """
         if not x.is_floating_point():
             raise TypeError(f"x is {x.dtype}, expected floating point (while observing {self.where})")
         if self.averaging_constant == 0 and self._is_started():
             return False
+        if x.is_meta:
+            return False
+        refuse_transforms(self.where)
         x = x.detach()  # with it, nothing below is recorded by autograd
         self._check_channels(x)
         if x.numel() == 0 and not self.is_sync_quantize:

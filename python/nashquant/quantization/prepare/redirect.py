@@ -192,7 +192,7 @@ def _in_scope(
         if compiled is not None and (problem := compiled.miscounted()):
             raise UnrecordedCallError(
                 f"the compiled forward of {type(owner).__name__} {problem}: compile a model for the inputs it was "
-                "prepared with, or run it uncompiled"
+                "prepared with, or run it uncompiled; torch.export takes it with strict=False"
             )
         return y
     finally:

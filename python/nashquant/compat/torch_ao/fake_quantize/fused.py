@@ -60,9 +60,11 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
         chooser = self.activation_post_process
         if torch.compiler.is_compiling() and self._observes and self.is_per_channel and chooser.min_val.numel() == 0:
             self._make_room(X.shape[self.ch_axis])  # the operator can't resize there
+        if self._observes and X.is_meta:
+            return super().forward(X)
         return fused_moving_avg_obs_fake_quant(
             X,
-            self.observer_enabled,
+            torch.zeros_like(self.observer_enabled) if self._was_observed() else self.observer_enabled,
             self.fake_quant_enabled,
             chooser.min_val,
             chooser.max_val,

@@ -14,6 +14,7 @@ from nashquant.compat.torch_ao.namesakes import join_namesakes
 from nashquant.compat.torch_ao.observer import MovingAverageMinMaxObserver
 from nashquant.compat.torch_ao.observer.qparams import is_per_channel, is_per_tensor
 from nashquant.compat.torch_ao.parity import is_exact
+from nashquant.quantization.observer import is_recomputing
 
 from .base import FakeQuantizeBase
 from .one_call import observed_in_one_call
@@ -82,11 +83,12 @@ class FakeQuantize(FakeQuantizeBase):
     def forward(self, X: Tensor) -> Tensor:
         """Observes `X` if it shall, then fake-quantizes it if it shall."""
         self.read_switches()
-        if self._observes and self._quantizes and type(self) is FakeQuantize:
+        observes = self._observes and not X.is_meta and not self._was_observed()
+        if observes and self._quantizes and type(self) is FakeQuantize:
             y = observed_in_one_call(self, X)
             if y is not None:
                 return y
-        if self._observes:
+        if observes:
             self.activation_post_process(X.detach())
             self._take(*self.calculate_qparams())
         if not self._quantizes:
@@ -97,6 +99,10 @@ class FakeQuantize(FakeQuantizeBase):
                 X, self.scale, self.zero_point, self.ch_axis, grid.quant_min, grid.quant_max
             )
         return fake_quantize_per_tensor_affine(X, self.scale, self.zero_point, grid.quant_min, grid.quant_max)
+
+    def _was_observed(self) -> bool:
+        """Is this what a checkpoint computes once more? torch.ao observes it twice."""
+        return is_recomputing() and not is_exact()
 
     def _take(self, scale: Tensor, zero_point: Tensor) -> None:
         set_buffer(self, "scale", scale)

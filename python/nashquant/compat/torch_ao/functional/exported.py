@@ -14,18 +14,22 @@ __all__ = ["per_channel", "per_tensor"]
 
 _READ = ((0, 255), (0, 127), (-128, 127))
 
-# What shape and dtype torch's operator gives, torch does not say where scale and zero point are tensors: without that,
-# there is neither an export with a dynamic batch nor a tensor on "meta".
-_UNKNOWN = "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams"
+# What shape and dtype torch's operators give, torch does not say per channel, nor where scale and zero point are
+# tensors: without that, there is neither an export with a dynamic batch nor a tensor on "meta".
+_UNKNOWN = (
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+    "fake_quantize_per_channel_affine_cachemask",
+)
 
 
 def _same_and_mask(x: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), torch.empty_like(x, dtype=torch.bool)
 
 
-if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_UNKNOWN}", "Meta"):
-    _shapes = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]
-    _shapes.impl(_UNKNOWN, _same_and_mask)  # type: ignore[no-untyped-call]
+_shapes = torch.library.Library("aten", "IMPL", "Meta")  # type: ignore[no-untyped-call]  # goes when it is forgotten
+for _name in _UNKNOWN:
+    if not torch._C._dispatch_has_kernel_for_dispatch_key(f"aten::{_name}", "Meta"):
+        _shapes.impl(_name, _same_and_mask)  # type: ignore[no-untyped-call]
 
 
 def per_tensor(x: Tensor, scale: float | Tensor, zero_point: int | Tensor, qmin: int, qmax: int) -> Tensor:

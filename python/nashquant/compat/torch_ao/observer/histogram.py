@@ -18,6 +18,7 @@ from nashquant.quantization.observer import join_ranges
 
 from .bins import MOST_EXACT, count, least_error_part, stretched
 from .qparams import is_per_tensor
+from .seen import shows_nothing
 from .uniform import UniformQuantizationObserverBase
 
 __all__ = ["HistogramObserver"]
@@ -86,6 +87,8 @@ class HistogramObserver(UniformQuantizationObserverBase):
         Warns:
             UserWarning: something was not finite.
         """
+        if shows_nothing(x_orig, across_ranks=self.is_sync_quantize):
+            return x_orig
         x, low, high = _finite(x_orig.detach())
         if x.numel() == 0 and not self.is_sync_quantize:
             return x_orig

@@ -12,7 +12,7 @@ from nashquant.compat.torch_ao.buffers import shaped_like_own
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
 from .qparams import is_per_tensor
-from .seen import Range, follow, least_and_greatest, widen
+from .seen import Range, follow, least_and_greatest, shows_nothing, widen
 from .uniform import UniformQuantizationObserverBase
 
 __all__ = ["MinMaxObserver", "MovingAverageMinMaxObserver"]
@@ -58,7 +58,7 @@ class MinMaxObserver(UniformQuantizationObserverBase):
 
     def forward(self, x_orig: Tensor) -> Tensor:
         """Observes `x_orig` and gives it back. Nothing is seen in an empty tensor."""
-        if x_orig.numel() == 0 and not self.is_sync_quantize:
+        if shows_nothing(x_orig, across_ranks=self.is_sync_quantize):
             return x_orig
         seen = least_and_greatest(x_orig, self.min_val.dtype, across_ranks=self.is_sync_quantize)
         low, high = self._combine((self.min_val, self.max_val), seen)

@@ -12,7 +12,7 @@ from nashquant.compat.torch_ao.buffers import resized_to_loaded, set_buffer
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
 from .qparams import is_per_channel
-from .seen import Range, follow, least_and_greatest, widen
+from .seen import Range, follow, least_and_greatest, shows_nothing, widen
 from .uniform import UniformQuantizationObserverBase
 
 __all__ = ["MovingAveragePerChannelMinMaxObserver", "PerChannelMinMaxObserver"]
@@ -75,7 +75,7 @@ class PerChannelMinMaxObserver(UniformQuantizationObserverBase):
 
     def forward(self, x_orig: Tensor) -> Tensor:
         """Observes `x_orig` and gives it back. Nothing is seen in an empty tensor."""
-        if x_orig.numel() == 0 and not self.is_sync_quantize:
+        if shows_nothing(x_orig, across_ranks=self.is_sync_quantize):
             return x_orig
         seen = least_and_greatest(x_orig, self.min_val.dtype, self.ch_axis, across_ranks=self.is_sync_quantize)
         first = self.min_val.numel() == 0 or self.max_val.numel() == 0

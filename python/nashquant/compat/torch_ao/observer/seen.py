@@ -10,9 +10,9 @@ from torch import Tensor
 
 from nashquant import ops
 from nashquant.compat.torch_ao.parity import is_exact
-from nashquant.quantization.observer import join_ranges
+from nashquant.quantization.observer import join_ranges, refuse_transforms
 
-__all__ = ["Range", "all_finite", "follow", "least_and_greatest", "widen"]
+__all__ = ["Range", "all_finite", "follow", "least_and_greatest", "shows_nothing", "widen"]
 
 Range = tuple[Tensor, Tensor]
 """Lower and upper end, 0-d or `[C]`."""
@@ -61,6 +61,18 @@ def all_finite(low: Tensor, high: Tensor) -> bool:
     if low.dim() == 0:
         return math.isfinite(low.item()) and math.isfinite(high.item())
     return math.isfinite((high - low).sum().item())  # infinity less infinity is none either; one look at the values
+
+
+def shows_nothing(x: Tensor, *, across_ranks: bool) -> bool:
+    """Has `x` no values, being on "meta", or no elements, where nobody else looks along?
+
+    Raises:
+        RuntimeError: `torch.func` is at work.
+    """
+    if x.is_meta:
+        return True
+    refuse_transforms("an unnamed observer")
+    return x.numel() == 0 and not across_ranks
 
 
 def widen(held: Range, seen: Range) -> Range:
