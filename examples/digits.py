@@ -1,4 +1,6 @@
-"""Handwritten digits: train in float, calibrate to int8, train quantized, calibrate to int16, compare.
+"""Handwritten digits: train in float, calibrate to int8, train quantized, calibrate to int16, export, compare.
+
+The QAT model is also run as the ONNX file it is exported to, and as the integer model made of that file.
 
 Run it with `make demo`, or `python examples/digits.py [--quick] [--out FOLDER]`. The data ships inside
 scikit-learn.
@@ -21,6 +23,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 from nashquant import March, set_march
+from nashquant.nash import compare, convert
 from nashquant.quantization import DeQuantStub, FakeQuantState, QuantStub, prepare, set_fake_quantize
 from nashquant.quantization.hbdk4 import export
 from nashquant.quantization.qconfig_template import (
@@ -150,15 +153,18 @@ def comparison(results: dict[str, Tensor], data: Data) -> Table:
     return table
 
 
-def exported(model: nn.Module, data: Data, scores: Tensor, folder: Path) -> tuple[Path, int]:
-    """Writes the model as ONNX for any number of images; counts the images that ONNX Runtime reads alike."""
-    any_number = ({0: torch.export.Dim("images")},)
-    path = export(model, data.test_x[:2], path=folder / "digits_int8.onnx", dynamic_shapes=any_number).path
+def exported(model: nn.Module, data: Data, folder: Path) -> Path:
+    """Writes the model as ONNX for any number of images."""
+    return export(model, data.test_x[:2], path=folder / "digits_int8.onnx", dynamic_batch=True).path
+
+
+def in_onnx_runtime(path: Path, x: Tensor) -> Tensor:
+    """The scores that ONNX Runtime computes."""
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.qdqisint8allowed", "1")  # else x86 makes uint8 of int8
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    (theirs,) = session.run(None, {session.get_inputs()[0].name: data.test_x.numpy()})
-    return path, int((torch.from_numpy(theirs).argmax(1) == scores.argmax(1)).sum())
+    (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    return torch.from_numpy(found)
 
 
 def main() -> None:
@@ -215,10 +221,23 @@ def main() -> None:
         note(step, "calibrated int16", wide)
 
         step = progress.add_task("export QAT as ONNX", total=1, note="")
-        path, same = exported(qat, data, results["QAT int8"], arguments.out)
-        progress.update(step, advance=1, note=f"ONNX Runtime agrees on {same} of {len(data.test_y)}")
+        path = exported(qat, data, arguments.out)
+        results["QAT int8 in ONNX Runtime"] = in_onnx_runtime(path, data.test_x)
+        progress.update(step, advance=1, note=accuracy(results["QAT int8 in ONNX Runtime"], data))
+
+        step = progress.add_task("convert to integers", total=1, note="")
+        integer = convert(path)
+        results["QAT int8, integer model"] = integer(data.test_x)
+        progress.update(step, advance=1, note=accuracy(results["QAT int8, integer model"], data))
 
     console.print(comparison(results, data))
+    beside = compare(qat, integer, data.test_x)
+    worst = min(beside.layers, key=lambda layer: layer.equal)
+    console.print(
+        f"Integer model and QAT: the same digit on {beside.top1:.2%} of the images, {integer.report.summary}; at "
+        f"{worst.layer!r}, where they are furthest apart, {worst.equal:.2%} of the integers are equal and the others "
+        f"differ by {worst.largest} at most; {sum(beside.overflows.values())} accumulators left 32 bits."
+    )
     console.print(f"{path} and the reports beside it: {time.monotonic() - started:.0f} s in all.", soft_wrap=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import subprocess
 import sys
@@ -134,10 +135,13 @@ def test_two_processes_find_the_scales_of_one(
     assert "trained quantized by 2: " in together
 
 
-def test_the_digits_demo_compares_four_models(tmp_path: Path) -> None:
+def test_the_digits_demo_compares_its_models(tmp_path: Path) -> None:
     out = run(str(EXAMPLES / "digits.py"), "--quick", "--out", str(tmp_path / "out"), cwd=tmp_path)
-    for row in ("float", "calibrated int8", "QAT int8", "calibrated int16"):
+    for row in ("float", "calibrated int8", "QAT int8", "calibrated int16", "QAT int8 in ONNX Runtime"):
         assert f"│ {row} " in out
+    assert "│ QAT int8, integer model " in out
+    (same,) = re.findall(r"the same digit on ([\d.]+)% of the images, 100.0% integer", " ".join(out.split()))
+    assert float(same) >= 99.5
     assert {opset.version for opset in exported(tmp_path).opset_import if opset.domain == ""} == {21}
 
 

@@ -82,36 +82,53 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
     form = plan.form(acc_value)
     assert isinstance(form, Accumulator)
     slots: tuple[str, ...] = (plan.slot(acc_value),)
-    constant = plan.constant(other)
-    bring: Callable[[Tensor, Tensor], Tensor]
-    if constant is not None:
-        real = constant.double()
-
-        def bring(acc: Tensor, _: Tensor) -> Tensor:
-            return torch.round(real / form.along(acc)).long()
-    else:
-        other_form = plan.form(other)
-        if isinstance(other_form, Plain) or not isinstance(other_form, (Grid, Accumulator)):
-            raise NotIntegerError(f"its input {other.name!r} is not quantized")
-        slots += (plan.slot(other),)
-        theirs = other_form
-
-        def bring(acc: Tensor, x: Tensor) -> Tensor:
-            scale = torch.tensor(theirs.scale) if isinstance(theirs, Grid) else theirs.along(x)
-            x = x.long() - (theirs.zero_point if isinstance(theirs, Grid) else 0)
-            return Factors.of(scale.double() / form.along(acc)).times(x)
+    bring, bound, other_slot = _brought(plan, other, form)
+    total = replace(form, bound=form.bound + bound)
 
     def accumulate(acc: Tensor, *others: Tensor) -> Tensor:
-        return of_acc * acc.long() + of_other * bring(acc, others[0] if others else acc)
+        acc, more = acc.to(total.dtype), bring(acc, *others).to(total.dtype)
+        return acc + more if of_acc == of_other else (acc - more) * of_acc
 
+    slots += other_slot
     if target is None:
-        return Made(accumulate, slots, (form,), accumulate)
+        return Made(accumulate, slots, (total,), accumulate)
     factor = form.scale / target.grid.scale
 
     def run(acc: Tensor, *others: Tensor) -> Tensor:
         return land(accumulate(acc, *others), factor, form.axis, target, plan.arithmetic)
 
     return Made(run, slots, (target.grid,), accumulate)
+
+
+def _brought(plan: Plan, other: ir.Value, form: Accumulator) -> tuple[Callable[..., Tensor], float, tuple[str, ...]]:
+    """What gives `other` in steps of the accumulator `form`, rounded once; how large that gets; its slot."""
+    constant = plan.constant(other)
+    if constant is not None:
+        real = constant.double()
+        bound = float((real.abs().max() / form.scale).max()) + 1
+
+        def steps(acc: Tensor) -> Tensor:
+            return torch.round(real / form.along(acc))
+
+        return steps, bound, ()
+    theirs = plan.form(other)
+    if isinstance(theirs, Grid):
+        grid = theirs
+        factors = Accumulator(Factors.of(grid.scale / form.scale).numbers, form.axis)
+        largest = max(grid.high - grid.zero_point, grid.zero_point - grid.low)
+
+        def short(acc: Tensor, q: Tensor) -> Tensor:
+            return (grid.centered(q).double() * factors.along(acc)).round_()
+
+        return short, largest * float(factors.scale.max()) + 1, (plan.slot(other),)
+    if not isinstance(theirs, Accumulator):
+        raise NotIntegerError(f"its input {other.name!r} is not quantized")
+    accumulator = theirs
+
+    def wide(acc: Tensor, x: Tensor) -> Tensor:
+        return Factors.of(accumulator.along(x) / form.along(acc)).times(x)
+
+    return wide, math.inf, (plan.slot(other),)
 
 
 def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:

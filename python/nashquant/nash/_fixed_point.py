@@ -40,6 +40,11 @@ class Factors:
         """`round_half_even(x * factor)` in int64, exactly, while the product stays below 2**62."""
         return shifted(x.long() * self.multiplier, self.shift)
 
+    @property
+    def numbers(self) -> Tensor:
+        """The factors in f64. It also holds their products with 22 bits exactly, and rounds them half to even."""
+        return self.multiplier.double() * 2.0 ** -self.shift.double()
+
 
 def on_common_shift(*values: float) -> tuple[list[int], int]:
     """A multiplier for each, and the shift of the largest, at most 45: a sum of 17-bit products stays below 2**63."""

@@ -75,10 +75,19 @@ class Weight:
 
 @dataclass(frozen=True, eq=False)
 class Accumulator:
-    """Wide exact integers: `real = acc * scale`, where `scale` (f64) is 0-d, or one for each index of `axis`."""
+    """Wide exact integers: `real = acc * scale`, where `scale` (f64) is 0-d, or one for each index of `axis`.
+
+    No `acc` is greater than `bound` in magnitude, if that is known.
+    """
 
     scale: Tensor
     axis: int = 1
+    bound: float = math.inf
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The least that surely holds them."""
+        return torch.int32 if self.bound < 2**31 else torch.int64
 
     def along(self, x: Tensor) -> Tensor:
         """The scale in a shape that meets `x`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict
 
 import torch
@@ -50,10 +51,11 @@ def _conv(
     groups = int(str(attribute(node, "group", 1)))
     packed = ops.PackedWeight(integers_of_weight, grid.dtype, groups=groups)
     how = (windows.stride, windows.padding, windows.dilation, groups)
+    form = replace(form, bound=packed.bound(grid.dtype, grid.zero_point) + _largest(bias))
 
     def accumulate(x: Tensor) -> Tensor:
         acc = ops.conv(x, packed, *how, zero_point_x=grid.zero_point)
-        return acc if bias is None else acc.long() + bias.reshape(-1, *[1] * (acc.dim() - 2))
+        return acc if bias is None else acc.to(form.dtype) + bias.to(form.dtype).reshape(-1, *[1] * (acc.dim() - 2))
 
     if target is None:
         return Made(accumulate, (slot,), (form,), accumulate)
@@ -278,6 +280,10 @@ def _landing(plan: Plan, target: Target) -> _Landing:
         "qmax": target.high,
         "arithmetic": plan.arithmetic,
     }
+
+
+def _largest(bias: Tensor | None) -> int:
+    return 0 if bias is None or not bias.numel() else int(bias.abs().max())
 
 
 def _extra(node: ir.Node, index: int) -> ir.Value | None:

@@ -28,6 +28,7 @@ def read(source: object) -> ir.Model:
     for node in list(model.graph):
         if node.domain in ("", "ai.onnx") and node.op_type in _SPELLED:
             _SPELLED[node.op_type](model.graph, node)
+    passes.RemoveUnusedNodesPass()(model)
     for i, node in enumerate(model.graph):
         node.name = node.name or f"{node.op_type}_{i}"
     return model
@@ -88,7 +89,12 @@ def _quantized(graph: ir.Graph, node: ir.Node, op: ir.Node, scale: ir.Value | No
     (output,) = node.outputs
     real = _placed(graph, node, op, output, "real", ir.DataType.FLOAT)
     real.shape = output.shape
-    made = ir.node("QuantizeLinear", [real, scale, zero], name=node.name)
+    _replace(graph, node, ir.node("QuantizeLinear", [real, scale, zero], name=node.name))
+
+
+def _replace(graph: ir.Graph, node: ir.Node, made: ir.Node) -> None:
+    """`made` in the place of `node`, its output under the same name."""
+    (output,) = node.outputs
     made.outputs[0].type, made.outputs[0].shape = output.type, output.shape
     graph.insert_before(node, made)
     name = output.name
@@ -110,4 +116,15 @@ def _placed(graph: ir.Graph, before: ir.Node, node: ir.Node, like: ir.Value, wha
     return output
 
 
-_SPELLED = {"QLinearConv": _conv, "QLinearMatMul": _matmul}
+def _concat(graph: ir.Graph, node: ir.Node) -> None:
+    """Of a sequence that is made here, the parts put side by side."""
+    sequence = node.inputs[0].producer() if node.inputs[0] is not None else None
+    stacked = node.attributes.get("new_axis")
+    if sequence is None or sequence.op_type != "SequenceConstruct" or (stacked is not None and stacked.as_int()):
+        return
+    made = ir.node("Concat", list(sequence.inputs), {"axis": node.attributes["axis"].as_int()}, name=node.name)
+    made.metadata_props.update(node.metadata_props)
+    _replace(graph, node, made)
+
+
+_SPELLED = {"QLinearConv": _conv, "QLinearMatMul": _matmul, "ConcatFromSequence": _concat}
