@@ -4,8 +4,10 @@
 
 use nashquant_kernels::{
     Element, F16, Isa, Layout,
+    conv::{Depthwise, Geometry, conv_depthwise},
     fake_quantize::{self, ChannelGrid, Grid, Moving, Range, mask_len},
     integer::{self, Arithmetic, Factor, Factors, Output, Requantizer, Rounding},
+    matmul::{Requantized, Weight, matmul},
     observe,
     parallel::Serial,
 };
@@ -15,7 +17,17 @@ const CHANNELS: usize = 64;
 const GRID: Grid = Grid { scale: 0.02, zero_point: 0, qmin: -128, qmax: 127 };
 const ROWS: Layout = Layout { outer: 1, channels: CHANNELS, inner: N / CHANNELS };
 const COLUMNS: Layout = Layout { outer: N / CHANNELS, channels: CHANNELS, inner: 1 };
-const KERNELS: [&str; 21] = [
+const IMAGE: Geometry = Geometry {
+    batch: 1,
+    size: [1, 32, 32],
+    channels: 64,
+    kernel: [1, 3, 3],
+    stride: [1; 3],
+    before: [0, 1, 1],
+    dilation: [1; 3],
+    output: [1, 32, 32],
+};
+const KERNELS: [&str; 24] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
@@ -37,6 +49,9 @@ const KERNELS: [&str; 21] = [
     "add_saturating_int16",
     "mul_saturating",
     "lookup",
+    "matmul_requantize_int8",
+    "matmul_requantize_int16",
+    "conv_depthwise",
 ];
 
 fn main() {
@@ -48,6 +63,7 @@ fn main() {
 }
 
 fn run(kernel: &str, calls: usize) {
+    let (isa, team) = (Isa::best(), &Serial);
     let noise = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(12_345).rotate_left(7);
     let x: Vec<f32> = (0..N).map(|i| (noise(i) >> 8) as f32 / 2_796_202.0 - 3.0).collect();
     let (mut y, mut mask) = (vec![0.0; N], vec![0b1011_0111; mask_len(N)]);
@@ -63,12 +79,14 @@ fn run(kernel: &str, calls: usize) {
     let (mut sum, mut wide_sum, mut counts) = (vec![0_i8; N], vec![0_i16; N], vec![0_i64; 2048]);
     let by = Requantizer::new(&[1e-7], Arithmetic::NASH, Output::all::<i8>()).expect("in range");
     let table = vec![3_i8; 256];
+    let weight = Weight::pack(isa, &b[..64 * 64], 1, 64, 64, false).expect("64 x 64");
+    let wide_weight = Weight::pack(isa, &b[..64 * 64], 1, 64, 64, true).expect("64 x 64");
+    let depthwise = Depthwise::new(isa, &b[..9 * 64], 64).expect("9 x 64");
     let even = Rounding::HalfEven;
     let factor = Factor::new(1e-3, Arithmetic::NASH).expect("in range");
     let factors = Factors::new(0.7, 0.6).expect("in range");
     let moving = Moving { averaging_constant: 0.01, qmin: -128, qmax: 127 };
     let range = Range { min_val: -2.0, max_val: 2.0 };
-    let (isa, team) = (Isa::best(), &Serial);
     for _ in 0..calls {
         match kernel {
             "fake_quantize_per_tensor" => fake_quantize::per_tensor(isa, team, &x, GRID, None, &mut y),
@@ -119,6 +137,16 @@ fn run(kernel: &str, calls: usize) {
                 integer::add_saturating(isa, team, &wide_a, &wide_b, factors, even, &mut wide_sum)
             }
             "mul_saturating" => integer::mul_saturating(isa, team, &a, &b, factor, even, &mut sum),
+            // 1024 x 64 by 64 x 64, and 3 x 3 taps over 32 x 32 places of 64 channels: N numbers each.
+            "matmul_requantize_int8" => {
+                matmul(team, &a, N / 64, 0, &weight, None, &Requantized::new(&by), &mut sum)
+            }
+            "matmul_requantize_int16" => {
+                matmul(team, &wide_a, N / 64, 0, &wide_weight, None, &Requantized::new(&by), &mut sum)
+            }
+            "conv_depthwise" => {
+                conv_depthwise(team, &a, IMAGE, 0, &depthwise, None, &Requantized::new(&by), &mut sum)
+            }
             "lookup" => integer::lookup(team, &a, &table, &mut sum),
             other => panic!("no kernel is called {other}; there are {KERNELS:?}"),
         }
