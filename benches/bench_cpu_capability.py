@@ -51,7 +51,7 @@ def test_rows(
     if level == ops.cpu_capability() or (level == "avx2" and not ops.cpu_capability().startswith("avx512")):
         pytest.skip(f"{ops.cpu_capability()} is not wider")
     variables = {"NASHQUANT_CPU_CAPABILITY": level}
-    found = elsewhere.rows(pytestconfig, ROWS, 1, tmp_path / "found.json", variables=variables)
+    found = elsewhere.rows(pytestconfig, ROWS, "1", tmp_path / "found.json", variables=variables)
     take(found._replace(rows=[at_level(line, level) for line in found.rows]))
 
 

@@ -28,10 +28,13 @@ def python() -> Path:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_forward_and_backward(
-    package: str, threads: int, take: Callable[[elsewhere.Found], None], pytestconfig: pytest.Config, tmp_path: Path
+    package: str, take: Callable[[elsewhere.Found], None], pytestconfig: pytest.Config, tmp_path: Path
 ) -> None:
-    row = f"package_rows.py::test_forward_and_backward[{threads}-thread-{package}]"
-    found = elsewhere.rows(pytestconfig, [row], threads, tmp_path / "found.json", python=python())
+    threads = pytestconfig.getoption("threads")  # all in one process: to import some takes longer than to measure them
+    if pytestconfig.getoption("benchmark_disable"):
+        threads = threads.split(",")[0]
+    rows = [f"package_rows.py::test_forward_and_backward[{n}-thread-{package}]" for n in threads.split(",")]
+    found = elsewhere.rows(pytestconfig, rows, threads, tmp_path / "found.json", python=python())
     take(found)
     if package in found.absent:
         pytest.skip(f"{package}: {found.absent[package]}")

@@ -29,7 +29,7 @@ def test_forward_and_backward(race: Callable[[Row], None], absent: Callable[[str
     race(
         Row(
             work="fake_quantize_per_tensor",
-            what=f"forward + backward, f32, beside {package}",
+            what="forward + backward, f32",
             size="1M",
             elements=x.numel(),
             ours=lambda: backward(ops.fake_quantize_per_tensor(x, INT8_SCALE, 0, *QINT8), x, grad_y),

@@ -25,7 +25,7 @@ class Found(NamedTuple):
 def rows(
     config: pytest.Config,
     names: Sequence[str],
-    threads: int,
+    threads: str,
     file: Path,
     *,
     python: Path | None = None,
