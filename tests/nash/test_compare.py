@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nashquant.nash import compare, convert
+from nashquant.nash import Comparison, compare, convert
 from nashquant.quantization import DeQuantStub, QuantStub, get_qconfig, prepare, set_fake_quantize
 from nashquant.quantization.hbdk4 import export
 from nashquant.quantization.observer import MinMaxObserver
@@ -72,6 +72,11 @@ def test_it_prints_and_goes_to_json(pair):
     found = compare(prepared, integer, x)
     assert "largest difference of the outputs" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["layers"][0]["layer"] == "quant"
+
+
+def test_overflows_are_printed_with_their_layer():
+    found = Comparison((), {"head": 12, "conv": 3}, (0.1,), None, ())
+    assert "accumulators that left the chip's 32 bits: head 12, conv 3" in str(found)
 
 
 def test_the_prepared_model_is_as_before(pair):

@@ -85,6 +85,9 @@ class Comparison:
         lines.append(f"largest difference of the outputs: {', '.join(f'{each:.4g}' for each in self.outputs)}")
         if self.top1 is not None:
             lines.append(f"the largest score is at the same place in {self.top1:.2%} of the rows")
+        if self.overflows:
+            counts = ", ".join(f"{layer} {number}" for layer, number in self.overflows.items())
+            lines.append(f"accumulators that left the chip's 32 bits: {counts}")
         if self.unmatched:
             lines.append(f"not compared: {', '.join(self.unmatched)}")
         return "\n".join(lines)
