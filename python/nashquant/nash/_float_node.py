@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -51,13 +52,21 @@ class FloatNode:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         for value, found in zip(self.outputs, self.session.get_outputs(), strict=True):
-            if value.dtype is None and found.type in _TYPES:  # of ops that ONNX's own inference does not know
+            of_parts = found.type.removeprefix("seq(").removesuffix(")") if found.type.startswith("seq(") else ""
+            if of_parts in _TYPES:
+                value.type = ir.SequenceType(ir.TensorType(_TYPES[of_parts]))
+            elif value.dtype is None and found.type in _TYPES:  # of ops that ONNX's own inference does not know
                 value.type = ir.TensorType(_TYPES[found.type])
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+    def __call__(self, *inputs: Tensor) -> tuple[Any, ...]:
+        """The outputs; a sequence of tensors is a list."""
         given = zip(self.names, inputs, self.dtypes, strict=True)
-        results = self.session.run(None, {name: to_numpy(x, dtype) for name, x, dtype in given})
-        return tuple(to_torch(array) for array in results)
+        arrays = {
+            name: [to_numpy(each, dtype) for each in x] if isinstance(x, list) else to_numpy(x, dtype)
+            for name, x, dtype in given
+        }
+        results = self.session.run(None, arrays)
+        return tuple([*map(to_torch, each)] if isinstance(each, list) else to_torch(each) for each in results)
 
 
 def outer_values(node: ir.Node) -> list[ir.Value]:
@@ -83,6 +92,8 @@ def _graphs(node: ir.Node) -> Iterable[ir.Graph]:
 def _info(value: ir.Value) -> onnx.ValueInfoProto:
     if value.dtype is None:
         raise ValueError(f"the type of {value.name!r} is unknown")
+    if isinstance(value.type, ir.SequenceType):
+        return onnx.helper.make_tensor_sequence_value_info(_name(value), int(value.dtype), None)
     shape = None if value.shape is None else [None] * len(value.shape)
     return onnx.helper.make_tensor_value_info(_name(value), int(value.dtype), shape)
 
