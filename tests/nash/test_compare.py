@@ -51,6 +51,28 @@ def test_each_quantizer_is_compared_at_each_of_its_calls(pair):
     assert found.top1 > 0.9
 
 
+class InPlace(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.quant(x)
+        x[:, 0] = x[:, 1] * 0.5
+        return self.dequant(torch.tanh(x.mul_(2)))
+
+
+def test_what_is_overwritten_later_is_compared_as_it_was(tmp_path: Path):
+    x = torch.randn(32, 6)
+    made = prepare(InPlace().eval(), (x,), TemplateQconfigSetter(get_qconfig(observer=MinMaxObserver)), save_dir=None)
+    for state in ("calibration", "validation"):
+        set_fake_quantize(made.eval(), state)
+        made(x)
+    found = compare(made, convert(export(made, x, path=tmp_path / "m.onnx", verify=False)), x)
+    assert len(found.layers) > 3
+    assert all(layer.equal > 0.98 and layer.largest <= 1 for layer in found.layers), str(found)
+
+
 def test_a_wrong_integer_is_seen(pair):
     prepared, integer, x = pair
     with torch.no_grad():

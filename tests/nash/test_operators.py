@@ -267,3 +267,26 @@ def test_what_takes_integers_gives_its_accumulator(op):
     assert isinstance(found, Tensor)
     assert found.dtype == torch.int32
     assert torch.equal(found, onnx_runtime(model, x)[0])
+
+
+def test_one_constant_on_two_grids_is_two_constants():
+    body = (
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z)"
+        " a = Concat<axis = 0>(d, c) b = Concat<axis = 0>(d, c)"
+        " p = QuantizeLinear(a, s, z) o = DequantizeLinear(p, s, z)"
+        " r = QuantizeLinear(b, sv, z) u = DequantizeLinear(r, sv, z)"
+    )
+    model = graph(body, "float[6] x", "float o, float u", s=S, sv=S / 4, z=Z, c=[0.25])
+    ours, x = convert(model), torch.linspace(-0.25, 0.25, 6)
+    assert only_integers(ours)
+    assert [y[6].item() for y in ours(x)] == [0.25, 0.25]
+
+
+def test_what_is_gathered_from_constant_floats_lies_on_the_grid_behind():
+    body = "g = Gather(w, i) y = Reshape(g, n) p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)"
+    w = np.linspace(-3, 3, 12).reshape(4, 3)
+    model = graph(body, "int64[2] i", "float o", s=S, z=Z, w=w, n=i64(3, 2))
+    ours, index = convert(model), torch.tensor([3, 0])
+    assert only_integers(ours)
+    assert ours.report.in_front == ()
+    assert torch.equal(ours(index), onnx_runtime(model, index)[0])  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def arg_extreme(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     if attribute(node, "select_last_index", 0):
         raise NotIntegerError("it picks the last of equals")
     pick = torch.argmax if node.op_type == "ArgMax" else torch.argmin
-    return Made(lambda q: pick(q, axis, keepdim=keep), (slot,), (Plain(integer=True),))
+    return Made(lambda q: pick(q, axis, keepdim=keep), (slot,), (Plain(),))
 
 
 def top_k(plan: Plan, node: ir.Node, target: Target | None) -> Made:
@@ -42,4 +42,4 @@ def top_k(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         values, index = torch.sort(q, dim=axis, descending=largest, stable=True)
         return values.narrow(axis, 0, int(k)), index.narrow(axis, 0, int(k))
 
-    return Made(run, (slot, *slots), (grid, Plain(integer=True)))
+    return Made(run, (slot, *slots), (grid, Plain()))

@@ -220,9 +220,7 @@ def where(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """One or the other, both on one grid."""
     target = needed(target)
     condition, *rest = node.inputs
-    assert condition is not None
-    known = plan.constant(condition)
-    first = plan.plain(condition) if known is None else plan.hold(str(condition.name), known)
+    first = plan.plain(condition)
     (slot_a, onto_a), (slot_b, onto_b) = (operand(plan, value, target) for value in rest)
 
     def run(chosen: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -248,7 +246,7 @@ def compare(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         assert value is not None
         constant = plan.constant(value)
         if constant is not None and constant.is_floating_point():
-            sides.append((plan.hold(str(value.name), constant), None))
+            sides.append((plan.plain(value), None))
         else:
             sides.append(plan.grid(value))
     (slot_a, grid_a), (slot_b, grid_b) = sides
@@ -259,7 +257,7 @@ def compare(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     def run(a: Tensor, b: Tensor) -> Tensor:
         return comparison(a, b) if same else comparison(_exact(a, grid_a), _exact(b, grid_b))
 
-    return Made(run, (slot_a, slot_b), (Plain(integer=True),))
+    return Made(run, (slot_a, slot_b), (Plain(),))
 
 
 def _exact(x: Tensor, grid: Grid | None) -> Tensor:

@@ -100,9 +100,7 @@ class Accumulator:
 
 @dataclass(frozen=True)
 class Plain:
-    """A tensor as it is: floats, or indices, bools and shapes; `integer` if its values came from integers alone."""
-
-    integer: bool = False
+    """A tensor as it is: floats, or indices, bools and shapes."""
 
 
 Form = Grid | Weight | Accumulator | Plain

@@ -32,7 +32,7 @@ def operand(plan: Plan, value: ir.Value | None, target: Target) -> tuple[str, On
     if constant is not None:
         form = plan.form(value)
         real = form.real() if isinstance(form, Weight) else constant.double()
-        return plan.hold(f"{value.name} on {target.grid}", constant_on_grid(real, target.grid)), lambda x: x
+        return plan.hold(f"{value.name} on {target.grid!r}", constant_on_grid(real, target.grid)), lambda x: x
     form = plan.form(value)
     if not isinstance(form, (Grid, Accumulator)):
         raise NotIntegerError(f"its input {value.name!r} is not quantized")
@@ -154,10 +154,7 @@ def _scatter(plan: Plan, node: ir.Node, target: Target, put: Callable[[Tensor, T
     if str(attribute(node, "reduction", "none")) != "none":
         raise NotIntegerError("it adds up what it scatters")
     (slot, onto), (updates, onto_updates) = (operand(plan, node.inputs[i], target) for i in (0, 2))
-    index = node.inputs[1]
-    assert index is not None
-    known = plan.constant(index)
-    where = plan.plain(index) if known is None else plan.hold(str(index.name), known)
+    where = plan.plain(node.inputs[1])
 
     def run(data: Tensor, index: Tensor, update: Tensor) -> Tensor:
         return target.clamp(put(onto(data).clone(), index, onto_updates(update)))

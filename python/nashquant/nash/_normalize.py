@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ._elementwise import needed
 from ._fixed_point import Factors, shifted
 from ._forms import NotIntegerError, Target
+from ._scores import Scores
 from ._step import Made
 from ._to_torch import attribute
 
@@ -21,30 +23,38 @@ if TYPE_CHECKING:
 __all__ = ["group_norm", "instance_norm", "layer_norm", "rms_norm", "softmax"]
 
 _EXP_BITS = 20  # of the table of exp behind the point
+_EXP_IS_0 = 15.0  # exp(-15) · 2^20 rounds to 0
+_LARGEST_TABLE = 1 << 22
 _NORM_BITS = 20  # of a normalized value behind the point
 _LARGEST_SHIFT = 46  # leaves room for a bias of 16 bits in front of it
 
 
 def softmax(plan: Plan, node: ir.Node, target: Target | None) -> Made:
-    """`e = table[q - max]`, where the table holds `rhe(exp(-n · scale) · 2^20)`; then `rhe(e · 1 / (Σe · scale_y))`."""
+    """`e = table[max - q]`, where the table holds `rhe(exp(-n · scale) · 2^20)`; then `rhe(e · 1 / (Σe · scale_y))`.
+
+    A mask is added to `q` in its steps, or stands in its place.
+    """
     target = needed(target)
-    slot, grid = plan.grid(node.inputs[0])
+    scores = Scores.of(plan, node.inputs[0])
     since13 = plan.opsets.get("", 1) >= 13
     axis = int(str(attribute(node, "axis", -1 if since13 else 1)))
     rank = None if node.inputs[0] is None or node.inputs[0].shape is None else len(node.inputs[0].shape)
     if not since13 and (rank is None or axis % rank != rank - 1):
         raise NotIntegerError("before opset 13 it runs over several axes at once")
-    steps = torch.arange(grid.high - grid.low + 1, dtype=torch.float64)
-    table = torch.round(torch.exp(-steps * grid.scale) * 2**_EXP_BITS).long()
+    last = math.ceil(_EXP_IS_0 / scores.scale)
+    last = last if scores.span is None else min(last, scores.span)
+    if last > _LARGEST_TABLE:
+        raise NotIntegerError(f"a table of exp in steps of {scores.scale:g} is too large")
+    table = torch.round(torch.exp(-torch.arange(last + 1, dtype=torch.float64) * scores.scale) * 2**_EXP_BITS).long()
     scale = target.grid.scale
 
-    def run(q: Tensor) -> Tensor:
-        q = q.long()
-        e = table[q.amax(axis, keepdim=True) - q]
+    def run(*given: Tensor) -> Tensor:
+        x = scores.run(*given)
+        e = table[(x.amax(axis, keepdim=True) - x).clamp(max=last)]
         total = e.sum(axis, keepdim=True)
         return target.clamp(Factors.of(1 / (total.double() * scale)).times(e) + target.grid.zero_point)
 
-    return Made(run, (slot,), (target.grid,))
+    return Made(run, scores.slots, (target.grid,))
 
 
 def layer_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan"]
 
+_INTEGERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+
 
 class Plan:
     """What is known of each value so far, and the steps that make it.
@@ -57,6 +59,7 @@ class Plan:
         self._why: dict[ir.Node, str] = {}
         for value in self.graph.inputs:
             self.settle(value, Plain(), _name(value))
+        self._from_quantized = self._follow()
         waits = self._waiting()
         self.held = {
             node.metadata_props["nashquant.quantizer"]
@@ -140,11 +143,32 @@ class Plan:
         made = Made(run, (self.plain(value),), (grid,))
         return self._emit(_name(value), "QuantizeLinear", Place.ENTRY, made, (f"{value.name} (signed)",))
 
-    def plain(self, value: ir.Value) -> str:
-        """The slot of the tensor that the file means: floats of what is quantized, or integers as they are stored."""
+    def plain(self, value: ir.Value | None) -> str:
+        """The slot of the tensor that the file means: floats of what is quantized, or integers as they are stored.
+
+        Raises:
+            NotIntegerError: there is no such operand.
+        """
+        if value is None:
+            raise NotIntegerError("an operand is missing")
         if value not in self._plain:
             self._plain[value] = self._read_out(value)
         return self._plain[value]
+
+    def stepped(self, value: ir.Value | None, scale: float) -> str:
+        """The slot of a float tensor from outside in steps of `scale`, rounded half to even, within 32 bits."""
+        assert value is not None
+        constant, slot = self.constant(value), f"{value.name} in steps of {scale}"
+
+        def run(x: Tensor) -> Tensor:
+            return torch.round(x.double() / scale).nan_to_num(nan=-(2.0**31)).clamp(-(2**31), 2**31 - 1).to(torch.int32)
+
+        if constant is not None:
+            return self.hold(slot, run(constant))
+        if slot not in self._made:
+            made = Made(run, (self.plain(value),), (Plain(),))
+            self._emit(_name(value), "QuantizeLinear", Place.ENTRY, made, (slot,))
+        return slot
 
     def hold(self, name: str, tensor: Tensor) -> str:
         """A slot with a constant in it."""
@@ -165,6 +189,10 @@ class Plan:
     def is_known(self, value: ir.Value) -> bool:
         """Whether `value` was planned already."""
         return value in self._forms
+
+    def is_outside(self, value: ir.Value | None) -> bool:
+        """Whether no quantized activation has a part in `value`: it is constant, or made of inputs and shapes alone."""
+        return value is not None and value not in self._from_quantized
 
     def is_quantized(self, value: ir.Value) -> bool:
         """Whether `value` is on a grid, or moved from one; plans nothing but moves."""
@@ -252,8 +280,11 @@ class Plan:
             tuple(self.plain(value) for value in dynamic),
             (Plain(),) * len(outputs),
         )
-        floats = any(v.dtype is not None and v.dtype.is_floating_point() for v in [*outputs, *dynamic])
-        place = Place.FLOAT if floats else Place.SHAPE
+        place = Place.FLOAT
+        if not any(v.dtype is not None and v.dtype.is_floating_point() for v in [*outputs, *dynamic]):
+            place = Place.SHAPE
+        elif self._from_quantized and all(map(self.is_outside, outputs)):
+            place, reason = Place.FRONT, "it reads nothing quantized"
         self._emit(_layer(node), node.op_type, place, made, tuple(map(_name, outputs)), None, reason)
         for value in outputs:
             self.settle(value, Plain(), _name(value))
@@ -268,15 +299,25 @@ class Plan:
         made = Made(reader(form, value.dtype), (self._slots[value],), (Plain(),))
         return self._emit(_name(value), "DequantizeLinear", Place.EXIT, made, (f"{value.name} (read)",))
 
+    def _follow(self) -> set[ir.Value]:
+        """All values that a quantized activation has a part in, other than by its shape."""
+        found: set[ir.Value] = set()
+        for node in self.graph:
+            read = outer_values(node)
+            begins = node.op_type in _INTEGERS and any(self.constant(value) is None for value in node.inputs[:2])
+            if node.op_type not in ("Shape", "Size") and (begins or not found.isdisjoint(read)):
+                found.update(node.outputs)
+        return found
+
     def _waiting(self) -> set[ir.Node]:
-        """Nodes that only quantizers need, at once or through pointwise functions and moves: they are planned then."""
+        """Nodes that only quantizers need, at once or through pointwise functions, moves and the sums of a softmax."""
         found: set[ir.Node] = set()
         for node in reversed(list(self.graph)):
             if node.op_type in ("QuantizeLinear", "DequantizeLinear") or any(v.is_graph_output() for v in node.outputs):
                 continue
             readers = [use.node for value in node.outputs for use in value.uses()]
             through = (r for r in readers if r.op_type != "QuantizeLinear")
-            if readers and all(r in found and (self.moves(r) or _pointwise.knows(r)) for r in through):
+            if readers and all(r in found and (self.moves(r) or _pointwise.goes_into(node, r)) for r in through):
                 found.add(node)
         return found
 

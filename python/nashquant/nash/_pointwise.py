@@ -19,7 +19,7 @@ from ._step import Made, Run
 if TYPE_CHECKING:
     from ._plan import Plan
 
-__all__ = ["knows", "table"]
+__all__ = ["goes_into", "knows", "table"]
 
 _LARGEST = 1 << 22  # entries of all tables of one op: a table for each channel where a constant has many values
 
@@ -32,6 +32,11 @@ def knows(node: ir.Node) -> bool:
         to = node.attributes["to"].value
         return ir.DataType(to).is_floating_point()
     return node.op_type in FUNCTIONS
+
+
+def goes_into(node: ir.Node, reader: ir.Node) -> bool:
+    """Whether `reader`, planned later, may take `node` in: a pointwise function, or a softmax of a masked sum."""
+    return knows(reader) or (reader.op_type == "Softmax" and node.op_type in ("Add", "Where"))
 
 
 def table(plan: Plan, x: ir.Value, target: Target) -> tuple[list[ir.Node], Made] | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from . import _pointwise
 from ._clips import CLIPS, bounds
-from ._forms import Accumulator, Form, Grid, NotIntegerError, Plain, Target, Weight, grid_of
+from ._forms import Accumulator, Form, Grid, NotIntegerError, Target, Weight, grid_of
 from ._joins import constant_on_grid
 from ._rescale import regrid
 from ._step import Made, Place
@@ -88,11 +88,12 @@ def _land(plan: Plan, x: ir.Value, node: ir.Node, grid: Grid) -> tuple[Form, str
         if op is not None and op.lands:
             made = op.make(plan, producer, target)
             return _carry(plan, base, between, grid, plan.emit_landing(node, [producer, *clips], made, target))
-    form = plan.form(base)
-    if isinstance(form, Plain):
+    form, constant = plan.form(base), plan.constant(base)
+    if constant is not None:
+        real = form.real() if isinstance(form, Weight) else constant
+        slot = plan.hold(f"{base.name} on {target!r}", target.clamp(constant_on_grid(real, grid)))
+    elif not isinstance(form, (Grid, Accumulator)):
         raise NotIntegerError(f"its input {base.name!r} is not quantized")
-    if isinstance(form, Weight):
-        slot = plan.hold(f"{base.name} on {grid}", target.clamp(constant_on_grid(form.real(), grid)))
     elif isinstance(form, Grid) and form.same_as(grid) and target == Target.whole(grid):
         slot = plan.slot(base)
     else:

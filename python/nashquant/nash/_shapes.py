@@ -31,4 +31,4 @@ def shape(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     def run(x: Tensor) -> Tensor:
         return torch.tensor(x.numel() if node.op_type == "Size" else list(x.shape)[kept], dtype=torch.int64)
 
-    return Made(run, (plan.slot(x),), (Plain(integer=True),))
+    return Made(run, (plan.slot(x),), (Plain(),))

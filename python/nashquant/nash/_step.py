@@ -23,6 +23,7 @@ class Place(enum.Enum):
     MOVE = "move"
     EXIT = "dequantize"
     FLOAT = "float"
+    FRONT = "in front"
     SHAPE = "shape"
 
 

@@ -181,11 +181,11 @@ def _recorded(quantizers: dict[str, FakeQuantize]) -> Iterator[dict[str, list[Te
     for name, module in quantizers.items():
 
         def look(_: nn.Module, __: Any, y: Tensor, name: str = name) -> None:
-            seen[name].append(y.detach())
+            seen[name].append(y.detach().clone())
 
         def borrowed(x: Tensor, name: str = name, module: FakeQuantize = module) -> Tensor:
             y = type(module).requantize(module, x)
-            seen[name].append(y.detach())
+            seen[name].append(y.detach().clone())
             return y
 
         handles.append(module.register_forward_hook(look))

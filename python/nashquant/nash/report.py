@@ -23,7 +23,7 @@ class ReportRow:
         place: what it computes on: "integer", "move", "float", ...
         dtype: of the grid it lands on; "" if it made none.
         scale: of that grid.
-        reason: of a float step: why.
+        reason: of a float step, and of one in front: why.
     """
 
     layer: str
@@ -57,8 +57,13 @@ class Report:
         return tuple(row for row in self.rows if row.place == Place.FLOAT.value)
 
     @property
+    def in_front(self) -> tuple[ReportRow, ...]:
+        """The float steps that read no quantized value: a mask that is made of an input, say."""
+        return tuple(row for row in self.rows if row.place == Place.FRONT.value)
+
+    @property
     def coverage(self) -> float:
-        """The share of ops on integers, of all ops that compute or move; 1.0 where there are none."""
+        """The share of ops on integers, of all that compute or move quantized values; 1.0 where there are none."""
         integer = sum(row.place in (Place.INTEGER.value, Place.MOVE.value) for row in self.rows)
         total = integer + len(self.floats)
         return integer / total if total else 1.0
@@ -66,8 +71,9 @@ class Report:
     @property
     def summary(self) -> str:
         """In one line."""
-        floats = len(self.floats)
-        return f"{self.coverage:.1%} integer, {floats or 'no'} float step{'s' if floats != 1 else ''}"
+        floats, front = len(self.floats), len(self.in_front)
+        before = f", {front} in front of the quantizers" if front else ""
+        return f"{self.coverage:.1%} integer, {floats or 'no'} float step{'s' if floats != 1 else ''}{before}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
