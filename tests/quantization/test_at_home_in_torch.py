@@ -53,6 +53,15 @@ def test_an_exported_model_takes_any_batch() -> None:
     assert torch.equal(program.module()(images(1, 5)), model(images(1, 5)))
 
 
+def test_an_exported_model_trains_as_the_model_does() -> None:
+    model, other = in_validation(), in_validation()
+    program = torch.export.export(other, (images(),)).module()
+    gradient = step(model, images(1))
+    program(images(1)).square().sum().backward()
+    assert torch.equal(other.conv.weight.grad, gradient)  # the program trains the weights it was made of
+    assert gradient.abs().sum() > 0
+
+
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 def test_a_strict_export_is_refused_and_told_what_to_do() -> None:
     with pytest.raises(Exception, match=r"torch\.export takes it with strict=False"):
