@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.ao.quantization as ao
+from tests.quantization.small_net import QuantizedRows
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import DataLoader
 
 from nashquant.compat import torch_ao
 from nashquant.compat.torch_ao import functional
@@ -158,6 +160,18 @@ def test_exported_functions_are_the_eager_ones(ends, points) -> None:
         assert torch.equal(g, expected)
 
 
+@pytest.mark.parametrize("kind", ["affine", "fused"])
+def test_an_exported_model_trains_as_the_model_does(kind) -> None:
+    net = Net(kind)
+    net(batch())
+    net.apply(torch_ao.disable_observer)
+    other = copy.deepcopy(net)
+    program = torch.export.export(other, (batch(),)).module()
+    net(batch(1)).square().sum().backward()
+    program(batch(1)).square().sum().backward()
+    assert torch.equal(other.fc.weight.grad, net.fc.weight.grad)  # the program trains the weights it was made of
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_onnx_runtime_computes_what_the_model_did(net, tmp_path) -> None:
     runtime = pytest.importorskip("onnxruntime")
@@ -169,6 +183,30 @@ def test_onnx_runtime_computes_what_the_model_did(net, tmp_path) -> None:
     (y,) = session.run(None, {session.get_inputs()[0].name: batch(1).numpy()})
     # QuantizeLinear divides by the scale, torch multiplies by its inverse: a step at most.
     torch.testing.assert_close(torch.from_numpy(y), net(batch(1)), rtol=0, atol=1.001 * float(net.of_output.scale))
+
+
+# TorchScript
+
+
+def test_torch_jit_script_is_refused_and_told_where_to_go() -> None:
+    for module in (torch_ao.HistogramObserver(), nn.Sequential(torch_ao.FakeQuantize())):
+        with pytest.raises(RuntimeError, match=r"can't be compiled by torch\.jit\.script.* use torch\.compile"):
+            torch.jit.script(module)
+
+
+# Worker processes
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork
+@pytest.mark.parametrize(("name", "start"), [("FakeQuantize", "fork"), ("FusedMovingAvgObsFakeQuantize", "spawn")])
+def test_quantizers_work_in_the_workers_of_a_data_loader(name, start) -> None:
+    torch.set_num_threads(2)  # whose threads a fork does not have
+    quantizer = getattr(torch_ao, name)()
+    quantizer(torch.randn(2**18))
+    quantizer.disable_observer()
+    rows = QuantizedRows(copy.deepcopy(quantizer), torch.randn(4, 2**17))
+    loader = DataLoader(rows, batch_size=2, num_workers=2, multiprocessing_context=start)
+    assert torch.equal(torch.cat(list(loader)), quantizer(rows.x))
 
 
 # Training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from nashquant.compat import torch_ao
+from nashquant.compat.torch_ao import exact_parity
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use quant_min and quant_max")
 
@@ -104,6 +106,27 @@ def test_a_number_and_a_list_of_one_number_load_into_each_other() -> None:
         assert (fixed.scale.tolist(), fixed.zero_point.tolist()) == ([0.25], [1])
 
 
+def test_in_exact_parity_a_number_is_no_list_of_one(pair) -> None:
+    theirs, mine = pair("FixedQParamsObserver", scale=0.5, zero_point=3)
+    number = {"scale": torch.tensor(0.25), "zero_point": torch.tensor(1)}
+    with exact_parity():
+        for fixed in (theirs, mine):
+            with pytest.raises(RuntimeError, match="size mismatch for scale"):
+                fixed.load_state_dict(number)
+    mine.load_state_dict(number)
+    assert mine.scale.tolist() == [0.25]
+
+
+def test_in_exact_parity_a_scale_that_is_a_number_stays_one(pair) -> None:
+    theirs, mine = pair("FakeQuantize")
+    with exact_parity():
+        for quantizer in (theirs, mine):
+            state = quantizer.state_dict()
+            state["scale"], state["zero_point"] = torch.tensor(2.0), torch.tensor(1, dtype=torch.int32)
+            quantizer.load_state_dict(state)
+    assert theirs.scale.shape == mine.scale.shape == ()
+
+
 @pytest.mark.parametrize(("name", "arguments"), KINDS)
 def test_a_missing_scale_is_named(name, arguments, pair) -> None:
     for module in pair(name, **arguments):
@@ -122,6 +145,31 @@ def test_files_load_with_weights_only(name, arguments, pair, assert_same_state) 
     file.seek(0)
     _, target = pair(name, **arguments)
     target.load_state_dict(torch.load(file, weights_only=True))
+    assert_same_state(source, target)
+
+
+@pytest.mark.parametrize(("name", "arguments"), KINDS)
+def test_safetensors_hold_all_of_it(name, arguments, pair, assert_same_state, tmp_path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    theirs, mine = pair(name, **arguments)
+    mine(X)
+    mine.disable_observer()
+    safetensors.save_file(mine.state_dict(), tmp_path / "quantizer.safetensors")
+    state = safetensors.load_file(tmp_path / "quantizer.safetensors")
+    for target in (theirs, pair(name, **arguments)[1]):
+        target.load_state_dict(state)
+        assert torch.equal(target(X * 2), mine(X * 2))
+        assert_same_state(target, mine)
+
+
+@pytest.mark.parametrize("assign", [True, False])
+@pytest.mark.parametrize(("name", "arguments"), KINDS)
+def test_a_quantizer_from_meta_takes_a_checkpoint(name, arguments, assign, pair, assert_same_state) -> None:
+    (_, source), (_, target) = pair(name, **arguments), pair(name, **arguments)
+    source(X)
+    target = target.to("meta") if assign else target.to("meta").to_empty(device="cpu")
+    target.load_state_dict(copy.deepcopy(source.state_dict()), assign=assign)  # assigned tensors are shared
+    assert torch.equal(target(X * 2), source(X * 2))
     assert_same_state(source, target)
 
 

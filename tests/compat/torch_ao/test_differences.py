@@ -9,6 +9,7 @@ from nashquant.compat import torch_ao
 from nashquant.compat.torch_ao import exact_parity, functional
 
 NAN, INF = float("nan"), float("inf")
+pytestmark = pytest.mark.filterwarnings("ignore:Please use quant_min and quant_max")
 MOVING = ("MovingAverageMinMaxObserver", "MinMaxObserver")
 MOVING_CHANNELS = ("MovingAveragePerChannelMinMaxObserver", "PerChannelMinMaxObserver")
 
@@ -103,6 +104,48 @@ def test_the_fused_module_takes_every_float_type(name, dtype) -> None:
         quantizer(x)
 
 
+EVERY_KIND = (
+    "default_fake_quant",
+    "default_per_channel_weight_fake_quant",
+    "default_fused_act_fake_quant",
+    "default_fused_per_channel_wt_fake_quant",
+    "default_histogram_fake_quant",
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_scales_and_ranges_stay_f32_when_a_model_is_cast(name, dtype) -> None:
+    cast, in_single = getattr(torch_ao, name)().to(dtype), getattr(torch_ao, name)()
+    x = torch.randn(4, 5).to(dtype)
+    assert cast(x).dtype == dtype
+    in_single(x.float())
+    for key, value in in_single.state_dict().items():
+        assert torch.equal(cast.state_dict()[key], value), key
+        assert cast.state_dict()[key].dtype == value.dtype, key
+
+
+def test_in_exact_parity_a_cast_is_torch_aos(pair, assert_same_state) -> None:
+    theirs, mine = pair("FakeQuantize")
+    with exact_parity():
+        for quantizer in (theirs, mine):
+            quantizer.to(torch.bfloat16)(torch.tensor([0.1, 1.0]))
+    assert_same_state(theirs, mine)
+    assert mine.scale.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", EVERY_KIND)
+def test_the_default_dtype_may_be_another(name, dtype) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        quantizer = getattr(torch_ao, name)()
+        assert quantizer(torch.rand(4, 5)).dtype == dtype
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert quantizer.scale.dtype == torch.float32
+
+
 @pytest.mark.parametrize("qscheme", [torch.per_channel_symmetric, torch.per_channel_affine])
 def test_a_channel_of_zeros_has_scale_1(qscheme, pair) -> None:
     theirs, mine = pair("PerChannelMinMaxObserver", dtype=torch.qint8, qscheme=qscheme)
@@ -182,6 +225,17 @@ def test_in_exact_parity_counts_are_lost_as_in_torch_ao(pair, assert_same_state)
             mine(x)
     assert_same_state(theirs, mine)
     assert mine.histogram.sum().item() < 2**24 + 3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_exact_parity_a_histogram_counts_in_half_precision(dtype, pair, assert_same_state) -> None:
+    theirs, mine = pair("HistogramObserver", bins=8)
+    with exact_parity():
+        for x in (torch.randn(100), torch.zeros(5000), torch.randn(50) * 4):
+            theirs(x.to(dtype))
+            mine(x.to(dtype))
+            assert_same_state(theirs, mine)
+    assert mine.histogram.sum() < 5150
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

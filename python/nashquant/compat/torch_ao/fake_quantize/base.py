@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nashquant.compat.torch_ao.drop_in import DropIn
 from nashquant.compat.torch_ao.factory import PartialWrapper, with_args
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
 __all__ = ["FakeQuantizeBase"]
 
 
-class FakeQuantizeBase(ABC, nn.Module):
+class FakeQuantizeBase(ABC, DropIn):
     """Observes and fake-quantizes in `forward`, each if it is switched on.
 
     The switches are buffers, for the state_dict and for DDP. They are read when a tensor comes by; but a compiler or an
@@ -27,14 +28,9 @@ class FakeQuantizeBase(ABC, nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        join_namesakes()
         self.register_buffer("fake_quant_enabled", torch.tensor([1], dtype=torch.uint8))
         self.register_buffer("observer_enabled", torch.tensor([1], dtype=torch.uint8))
         self._quantizes, self._observes = True, True
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch has no types here
-        join_namesakes()
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

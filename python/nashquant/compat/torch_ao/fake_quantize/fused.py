@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nashquant.compat.torch_ao.buffers import set_buffer
 from nashquant.compat.torch_ao.functional import fused_moving_avg_obs_fake_quant
@@ -16,6 +16,7 @@ from nashquant.compat.torch_ao.observer import (
     MovingAveragePerChannelMinMaxObserver,
 )
 from nashquant.compat.torch_ao.observer.qparams import is_symmetric
+from nashquant.compat.torch_ao.parity import is_exact
 
 from .module import FakeQuantize
 
@@ -48,6 +49,8 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
         chooser = self.activation_post_process
         if not is_or_is_namesake_of(chooser, MovingAverageMinMaxObserver, MovingAveragePerChannelMinMaxObserver):
             raise AssertionError("Fused observer+fake_quant module only works with MovingAverageMinMaxObserver")
+        if not is_exact():  # torch's operator wants f32 ranges, whatever the default dtype is
+            nn.Module._apply(chooser, Tensor.float)  # type: ignore[no-untyped-call]  # torch has no types here
         self.register_buffer("fake_quant_enabled", torch.tensor([1], dtype=torch.long))
         self.register_buffer("observer_enabled", torch.tensor([1], dtype=torch.long))
         self.is_symmetric_quant = is_symmetric(chooser.qscheme)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from nashquant.compat.torch_ao.drop_in import DropIn
 from nashquant.compat.torch_ao.factory import PartialWrapper, with_args, with_callable_args
 from nashquant.compat.torch_ao.namesakes import join_namesakes
 
@@ -21,7 +22,7 @@ class _Abstract(metaclass=ABCMeta):  # noqa: B024
     pass
 
 
-class ObserverBase(_Abstract, nn.Module):
+class ObserverBase(_Abstract, DropIn):
     """Looks at tensors in `forward`, and gives scale and zero point in `calculate_qparams`.
 
     Args:
@@ -31,13 +32,8 @@ class ObserverBase(_Abstract, nn.Module):
 
     def __init__(self, dtype: torch.dtype, is_dynamic: bool = False) -> None:
         super().__init__()
-        join_namesakes()
         self.dtype = dtype
         self.is_dynamic = is_dynamic
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch has no types here
-        join_namesakes()
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

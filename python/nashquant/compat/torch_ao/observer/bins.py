@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nashquant.compat.torch_ao.parity import is_exact
 
-__all__ = ["MOST_EXACT", "count", "least_error_part", "stretched"]
+__all__ = ["MOST_EXACT", "Errors", "count", "least_error_part", "stretched"]
 
 MOST_EXACT = 2**24
 """As many as f32 counts without losing one."""
@@ -60,7 +60,7 @@ def least_error_part(counts: Tensor, low: Tensor, high: Tensor, steps: int) -> t
     lefts = torch.searchsorted(share, (rising * total).to(share)).tolist()
     rights = (torch.searchsorted(share, (falling * total).to(share), right=True) - 1).tolist()
     alphas, betas = rising.tolist(), falling.tolist()
-    error_of = _Errors(counts, (high.item() - low.item()) / bins, steps)
+    error_of = Errors(counts, (high.item() - low.item()) / bins, steps)
     start, end, least = 0, bins - 1, torch.inf
     i, j = 0, 0
     while alphas[i] < betas[j]:
@@ -92,7 +92,7 @@ def _quantiles() -> tuple[Tensor, Tensor]:
     return torch.tensor(rising, dtype=torch.float64), torch.tensor(falling, dtype=torch.float64)
 
 
-class _Errors:
+class Errors:
     """The squared error of quantizing all that was counted to `steps` integers over some of the bins.
 
     Values are spread evenly in their bins, so that between `a` and `b` off the middle of a step they contribute

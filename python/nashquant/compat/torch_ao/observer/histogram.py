@@ -16,7 +16,7 @@ from nashquant.compat.torch_ao.namesakes import join_namesakes
 from nashquant.compat.torch_ao.parity import is_exact
 from nashquant.quantization.observer import join_ranges
 
-from .bins import MOST_EXACT, count, least_error_part, stretched
+from .bins import MOST_EXACT, Errors, count, least_error_part, stretched
 from .qparams import is_per_tensor
 from .seen import shows_nothing
 from .uniform import UniformQuantizationObserverBase
@@ -144,6 +144,11 @@ class HistogramObserver(UniformQuantizationObserverBase):
 
     def _non_linear_param_search(self) -> tuple[Tensor, Tensor]:
         return least_error_part(self.histogram, self.min_val, self.max_val, self.dst_nbins)
+
+    def _compute_quantization_error(self, next_start_bin: int, next_end_bin: int) -> float:
+        # Not asked here, but by those who derive a search of their own from torch.ao's.
+        width = (self.max_val.item() - self.min_val.item()) / self.bins
+        return Errors(self.histogram, width, self.dst_nbins)(next_start_bin, next_end_bin)
 
     def _is_unseen(self) -> bool:
         return self.min_val.item() == torch.inf or self.max_val.item() == -torch.inf
