@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nashquant import ops
 
-from ._fixed_point import Factors, on_common_shift, shifted
+from ._fixed_point import Factors, on_common_shift
 from ._forms import Accumulator, Grid, NotIntegerError, Plain, Target
 from ._joins import operand
 from ._rescale import land
@@ -45,7 +45,7 @@ def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(a), plan.grid(b)
     grid, kernel = target.grid, ops.add_saturating if sign > 0 else ops.sub_saturating
     if any(each.zero_point and each.dtype == torch.int16 for each in (grid, grid_a, grid_b)):
-        return _wide_sum(target, (slot_a, grid_a), (slot_b, grid_b), sign)
+        return _wide_sum(plan, target, (slot_a, grid_a), (slot_b, grid_b), sign)
     # A zero point is added after rounding: in 16 bits, where 8 saturate only in the end.
     dtype = torch.int16 if grid.zero_point else grid.dtype
     wide = torch.int8 if _is_int8(grid_a) and _is_int8(grid_b) else torch.int16
@@ -58,7 +58,7 @@ def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
     return Made(run, (slot_a, slot_b), (grid,))
 
 
-def _wide_sum(target: Target, a: tuple[str, Grid], b: tuple[str, Grid], sign: int) -> Made:
+def _wide_sum(plan: Plan, target: Target, a: tuple[str, Grid], b: tuple[str, Grid], sign: int) -> Made:
     """The same sum in 64 bits: 16 bits and a zero point are more than 16."""
     (slot_a, grid_a), (slot_b, grid_b) = a, b
     scale = target.grid.scale
@@ -66,7 +66,7 @@ def _wide_sum(target: Target, a: tuple[str, Grid], b: tuple[str, Grid], sign: in
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         total = (x.long() - grid_a.zero_point) * multipliers[0] + sign * (y.long() - grid_b.zero_point) * multipliers[1]
-        return target.clamp(shifted(total, shift) + target.grid.zero_point)
+        return target.clamp(ops.shifted(total, shift, plan.arithmetic.rounding) + target.grid.zero_point)
 
     return Made(run, (slot_a, slot_b), (target.grid,))
 
@@ -114,19 +114,20 @@ def _brought(plan: Plan, other: ir.Value, form: Accumulator) -> tuple[Callable[.
     theirs = plan.form(other)
     if isinstance(theirs, Grid):
         grid = theirs
-        factors = Accumulator(Factors.of(grid.scale / form.scale).numbers, form.axis)
+        ratio = grid.scale / form.scale
+        factors = Factors.of(ratio, plan.arithmetic)
         largest = max(grid.high - grid.zero_point, grid.zero_point - grid.low)
 
         def short(acc: Tensor, q: Tensor) -> Tensor:
-            return (grid.centered(q).double() * factors.along(acc)).round_()
+            return factors.along(form.axis, acc).times(grid.centered(q))
 
-        return short, largest * float(factors.scale.max()) + 1, (plan.slot(other),)
+        return short, largest * float(ratio.max()) * (1 + 2.0**-14) + 1, (plan.slot(other),)
     if not isinstance(theirs, Accumulator):
         raise NotIntegerError(f"its input {other.name!r} is not quantized")
     accumulator = theirs
 
     def wide(acc: Tensor, x: Tensor) -> Tensor:
-        return Factors.of(accumulator.along(x) / form.along(acc)).times(x)
+        return Factors.of(accumulator.along(x) / form.along(acc), plan.arithmetic).times(x)
 
     return wide, math.inf, (plan.slot(other),)
 
@@ -179,12 +180,13 @@ def div(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     ends = torch.iinfo(grid_b.dtype)
     divisor = torch.arange(ends.min, ends.max + 1, dtype=torch.float64) - grid_b.zero_point
     ratio = grid_a.scale / (grid_b.scale * target.grid.scale)
-    factors = Factors.of(torch.where(divisor == 0, 0.0, ratio / divisor).clamp(-(2.0**30), 2.0**30))
+    by = torch.where(divisor == 0, 0.0, ratio / divisor).clamp(-(2.0**30), 2.0**30)
+    factors = Factors.of(by, plan.arithmetic)
     grid, ends_of_y = target.grid, torch.iinfo(target.grid.dtype)
 
     def run(a: Tensor, b: Tensor) -> Tensor:
         a, index = a.long() - grid_a.zero_point, b.long() - ends.min
-        y = Factors(factors.multiplier[index], factors.shift[index]).times(a)
+        y = factors.at(index).times(a)
         by_zero = a.sign() * (ends_of_y.max - ends_of_y.min)
         y = torch.where(index == grid_b.zero_point - ends.min, by_zero, y)
         return target.clamp(y + grid.zero_point)

@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Accumulator", "Form", "Grid", "NotIntegerError", "Plain", "Target", "Weight"]
+__all__ = ["Accumulator", "Form", "Grid", "NotIntegerError", "Plain", "Target", "Weight", "along", "grid_of"]
 
 
 class NotIntegerError(Exception):
@@ -91,11 +91,12 @@ class Accumulator:
 
     def along(self, x: Tensor) -> Tensor:
         """The scale in a shape that meets `x`."""
-        if self.scale.dim() == 0:
-            return self.scale
-        shape = [1] * x.dim()
-        shape[self.axis] = -1
-        return self.scale.reshape(shape)
+        return along(self.scale, self.axis, x)
+
+
+def along(values: Tensor, axis: int, x: Tensor) -> Tensor:
+    """`values`, 0-d or one for each index of `axis`, in a shape that meets `x`."""
+    return values.reshape([-1 if i == axis % x.dim() else 1 for i in range(x.dim())]) if values.dim() else values
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nashquant import ops
+
 from ._elementwise import needed
-from ._fixed_point import Factors, shifted
+from ._fixed_point import Factors
 from ._forms import NotIntegerError, Target
 from ._scores import Scores
 from ._step import Made
@@ -52,7 +54,8 @@ def softmax(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         x = scores.run(*given)
         e = table[(x.amax(axis, keepdim=True) - x).clamp(max=last)]
         total = e.sum(axis, keepdim=True)
-        return target.clamp(Factors.of(1 / (total.double() * scale)).times(e) + target.grid.zero_point)
+        factors = Factors.of(1 / (total.double() * scale), plan.arithmetic)
+        return target.clamp(factors.times(e) + target.grid.zero_point)
 
     return Made(run, scores.slots, (target.grid,))
 
@@ -135,8 +138,8 @@ def _norm(
         total = q.sum(over, keepdim=True) if centered else torch.zeros((), dtype=torch.int64)
         spread = n * (q * q).sum(over, keepdim=True) - total * total
         root = (spread + epsilon).clamp(min=1).double().sqrt()
-        z = Factors.of(2.0**_NORM_BITS / root).times(n * q - total)
-        y = shifted(z * multiplier + offset, shift) + target.grid.zero_point
+        z = Factors.of(2.0**_NORM_BITS / root, plan.arithmetic).times(n * q - total)
+        y = ops.shifted(z * multiplier + offset, shift, plan.arithmetic.rounding) + target.grid.zero_point
         return target.clamp(y).reshape(shape)
 
     return Made(run, (slot,), (target.grid,))

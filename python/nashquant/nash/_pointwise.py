@@ -13,7 +13,6 @@ from nashquant import ops
 from ._clips import CLIPS
 from ._forms import Target
 from ._functions import FUNCTIONS
-from ._joins import constant_on_grid
 from ._step import Made, Run
 
 if TYPE_CHECKING:
@@ -55,22 +54,27 @@ def table(plan: Plan, x: ir.Value, target: Target) -> tuple[list[ir.Node], Made]
     entries = 1 << (8 * torch.empty((), dtype=source.dtype).element_size())
     if channels * entries > _LARGEST:
         return None
-    ends = torch.iinfo(source.dtype)
-    integers = torch.arange(ends.min, ends.max + 1, dtype=torch.float64)
-    real = (integers - source.zero_point) * source.scale
-    values = _evaluate(nodes, x, leaf, real, constants)
-    table = constant_on_grid(values, target.grid).expand(channels, entries).contiguous()
+    grid = target.grid
+    table = ops.lookup_table(
+        lambda real: _evaluate(nodes, x, leaf, real, constants),
+        source.scale,
+        grid.scale,
+        source.dtype,
+        grid.dtype,
+        zero_point_in=source.zero_point,
+        zero_point_out=grid.zero_point,
+        arithmetic=plan.arithmetic,
+    )
+    flat = table.clamp(grid.low, grid.high).expand(channels, entries).reshape(-1)
     run: Run
     if channels == 1:
-        flat = table[0]
 
         def run(q: Tensor) -> Tensor:
             return ops.lookup(q, flat)
     else:
-        flat = table.reshape(-1)
 
         def run(q: Tensor) -> Tensor:
-            first = torch.arange(channels, device=q.device) * entries - ends.min
+            first = torch.arange(channels, device=q.device) * entries + entries // 2
             shape = [1] * q.dim()
             shape[axis] = -1
             return flat[q.long() + first.reshape(shape)]

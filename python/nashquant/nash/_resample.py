@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nashquant import ops
+from nashquant.arithmetic import Rounding
+
 from ._elementwise import needed
-from ._fixed_point import Factors, shifted
+from ._fixed_point import Factors
 from ._forms import NotIntegerError, Target
 from ._joins import common
 from ._rescale import land, regrid
@@ -70,7 +73,7 @@ def grid_sample(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
     def pixels(q: Tensor, size: int) -> Tensor:
         half = torch.tensor(coordinates.scale * (size - corners) / 2 * 2.0**BITS, dtype=torch.float64)
-        at = Factors.of(half).times(q.long() - coordinates.zero_point) + ((size - 1) << (BITS - 1))
+        at = Factors.of(half, plan.arithmetic).times(q.long() - coordinates.zero_point) + ((size - 1) << (BITS - 1))
         if padding == "reflection":
             first, span = (0, (size - 1) << BITS) if corners else (-(1 << (BITS - 1)), size << BITS)
             if span:
@@ -89,7 +92,7 @@ def grid_sample(plan: Plan, node: ir.Node, target: Target | None) -> Made:
             return flat.gather(2, index.expand(n, c, -1)).reshape(n, c, *row.shape[1:]) * inside[:, None]
 
         if mode == "nearest":
-            acc = at(shifted(down, BITS), shifted(across, BITS))
+            acc = at(*(ops.shifted(each, BITS, Rounding.HALF_EVEN) for each in (down, across)))
         else:
             one = 1 << BITS
             row, column = down >> BITS, across >> BITS

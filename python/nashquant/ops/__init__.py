@@ -13,6 +13,7 @@ from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_librar
 from ._clamp import RELU, RELU6, Clamp
 from ._conv import conv, conv_requantize
 from ._conv_transpose import conv_transpose, conv_transpose_requantize
+from ._fixed_point import shifted
 from ._integer import add_saturating, lookup, lookup_table, mul_saturating, requantize, sub_saturating
 from ._learnable import fake_quantize_learnable_per_channel, fake_quantize_learnable_per_tensor
 from ._matmul import matmul, matmul_requantize
@@ -52,6 +53,7 @@ __all__ = [
     "percentile_per_tensor",
     "requantize",
     "runs_in_rust",
+    "shifted",
     "sub_saturating",
 ]
 

@@ -78,7 +78,16 @@ def _shifted_product(acc: Tensor, multiplier: Tensor, shift: Tensor, arithmetic:
 
 
 def shifted(value: Tensor, shift: Tensor | int, rounding: Rounding) -> Tensor:
-    """`value * 2**-shift`, rounded."""
+    """`round(value * 2**-shift)`, exactly; by TFLite's rule, whose first half is over here, half away from zero.
+
+    >>> shifted(torch.tensor([1, 3, -1]), 1, Rounding.HALF_EVEN)
+    tensor([0, 2, 0])
+
+    Args:
+        value: int64, any shape.
+        shift: 0 to 62; int64 of a shape that meets `value`'s, or one.
+        rounding: what becomes of the fraction.
+    """
     shift = torch.as_tensor(shift, device=value.device)
     whole = value >> shift
     rest = value & ((1 << shift) - 1)

@@ -182,23 +182,28 @@ def lookup_table(
     dtype_in: torch.dtype,
     dtype_out: torch.dtype,
     *,
+    zero_point_in: int = 0,
+    zero_point_out: int = 0,
     arithmetic: Arithmetic = NASH,
 ) -> Tensor:
     """The table of `function` for `lookup`: `table[q] = saturate(round_half_even(function(q * scale_in) / scale_out))`.
 
     Computed in f64. Where the chip's tables have fewer entries than int16 has integers (`table_bits`), the entries lie
-    on a straight line between those it has, rounded half to even. NaN gives the least integer.
+    on a straight line between those it has, rounded half to even. NaN gives the least integer. Zero points are taken
+    off before, and added after rounding.
 
     >>> table = lookup_table(torch.sigmoid, 8 / 128, 1 / 128, torch.int8, torch.int8)
     >>> table[[0, 128, 255]]
     tensor([  0,  64, 127], dtype=torch.int8)
 
     Args:
-        function: from an f64 tensor to one of the same shape.
+        function: from an f64 tensor `[n]` to one of the same shape; or to `[..., n]`, which makes several tables.
         scale_in: of the input.
         scale_out: of the output.
         dtype_in: `torch.int8` or `torch.int16`.
         dtype_out: `torch.int8` or `torch.int16`.
+        zero_point_in: the integer of the input that means 0.
+        zero_point_out: that of the output.
         arithmetic: of another chip.
 
     Raises:
@@ -213,9 +218,10 @@ def lookup_table(
     step = 1 if dtype_in == torch.int8 else 1 << (16 - arithmetic.table_bits)
     knots = torch.arange(ends_in.min, ends_in.max + 1 + step, step, dtype=torch.float64)
     knots = knots if step > 1 else knots[:-1]
-    values = torch.round(function(knots * scale_in) / scale_out)
+    values = torch.round(function((knots - zero_point_in) * scale_in) / scale_out) + zero_point_out
     values = torch.nan_to_num(values, nan=ends.min).clamp(ends.min, ends.max)
     if step > 1:
         parts = torch.arange(step, dtype=torch.float64) / step
-        values = torch.round(values[:-1, None] + (values[1:] - values[:-1])[:, None] * parts).reshape(-1)
+        first, rise = values[..., :-1, None], values.diff()[..., None]
+        values = torch.round(first + rise * parts).flatten(-2)
     return values.to(dtype_out)
