@@ -146,9 +146,8 @@ class FakeQuantize(ExactBuffers):
             if self.training:
                 if quantizes and (y := self._in_one_call(x, clamp)) is not None:
                     return y
-                if clamp is not None:
-                    x, clamp = clamp.function(x), None
-                self._observe(x)
+                # The clamp stays with the quantizer, as in a recomputation: both then save the same tensors.
+                self._observe(x if clamp is None else clamp.function(x.detach()))
             elif not self._quantizes and not is_compiling():
                 self._notices.say_once("eval", eval_ended_calibration(self.where))
         if quantizes:
