@@ -186,6 +186,13 @@ def test_the_summary_names_everything_one_looks_for(everything: ModelCheckResult
     }
 
 
+def test_an_unknown_op_is_a_row_among_the_others_in_float(everything: ModelCheckResult) -> None:
+    row = next(row for row in everything.layers if row.precision == "unsupported")
+    assert (row.name, row.module_type, row.input_dtypes) == ("[i0]", "i0", (qint16,))
+    assert (row.output_dtype, row.observer) == (torch.float32, None)
+    assert everything.output_statistics()["i0"] == {torch.float32: 1}
+
+
 def test_the_text_starts_with_the_summary(everything: ModelCheckResult) -> None:
     lines = str(everything).splitlines()
     assert lines[0] == "Everything for nash-e, batch norms folded"
@@ -231,6 +238,9 @@ def test_on_a_terminal_it_is_a_table_in_colours(
     assert row.startswith("\x1b[36m")  # int16
     row = next(line for line in plain.splitlines() if "wide" in line and "Conv2d" in line)
     assert row.split() == ["wide", "Conv2d", "float", "int8", "int16", "MSE"]
+    row = next(line for line in coloured.splitlines() if "[i0]" in line)
+    assert row.startswith("\x1b[1;31m")
+    assert plain.index("relu2") < plain.index("[i0]") < plain.index("_generated_cat_0")  # where it ran
     names = list(everything.summary())
     summary = plain.splitlines()[-len(names) - 1 :]  # the end of a long table is what a terminal shows
     assert summary[0].startswith("Everything for nash-e")

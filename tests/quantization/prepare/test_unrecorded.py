@@ -119,6 +119,11 @@ BODIES = (
 )
 HOME = {"in_a_module": OnTheWay, "in_a_module_that_did_not_run": Never, "in_a_hook": _hook}
 HOME["in_a_helper_used_elsewhere"] = _helper
+OWNERS = {
+    in_a_module: "OnTheWay 'way'",
+    in_a_module_that_did_not_run: "Never 'never'",
+    in_a_hook: "Conv2d 'hooked'",
+}
 
 
 def _line(code: Any) -> int:
@@ -136,7 +141,7 @@ def test_an_unrecorded_call_is_an_error_that_says_where_and_what_to_do(body: Any
     with pytest.raises(UnrecordedCallError) as caught:
         prepared(torch.randn(3, 4, 6, 6))
     message = str(caught.value)
-    owner = "OnTheWay 'way'" if body is in_a_module else "Around"
+    owner = OWNERS.get(body, "Around")
     line = _line(HOME.get(body.__name__, body))
     assert message.startswith(f"sigmoid at {Path(__file__)}:{line} (in {owner}) meets a quantized tensor")
     assert "Give prepare inputs that" in message

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 
 import torch.utils.checkpoint
 
-__all__ = ["BORDER", "CallSite", "Position", "call_site", "codes_from", "entered", "is_checkpointed", "source_line"]
+__all__ = [
+    "BORDER",
+    "CallSite",
+    "Position",
+    "call_site",
+    "codes_from",
+    "entered",
+    "frames_from",
+    "is_checkpointed",
+    "source_line",
+]
 
 # One entry per frame between the owner's forward and the call: file, first line and checksum of the function, bytecode
 # offset. The offset tells apart two calls on one line; the checksum, two lambdas; the frames, two uses of one helper.
@@ -45,8 +55,12 @@ BORDER = entered.__code__
 _HANDLERS = tuple(str(Path(__file__).with_name(name)) for name in ("recorder.py", "redirect.py"))
 
 
+def frames_from(depth: int) -> Iterator[FrameType]:
+    """The frame `depth` above the caller and those above it, up to the owner's forward."""
+    return _frames(sys._getframe(depth + 1))
+
+
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """This one and those above it, up to the owner's forward."""
     while frame is not None and frame.f_code is not BORDER:
         yield frame
         frame = frame.f_back
@@ -59,7 +73,7 @@ def codes_from(frame: FrameType) -> Iterator[CodeType]:
 
 def call_site(depth: int) -> Position:
     """The position of the call `depth` frames above the caller."""
-    frames = _frames(sys._getframe(depth + 1))
+    frames = frames_from(depth + 1)
     users = (frame for frame in frames if frame.f_code.co_filename not in _HANDLERS)
     return tuple((*_identity(frame.f_code), frame.f_lasti) for frame in users)
 
@@ -77,7 +91,7 @@ def is_checkpointed(depth: int) -> bool:
 
 def source_line(depth: int) -> str:
     """`file:line` of the nearest frame that is the user's."""
-    frames = list(_frames(sys._getframe(depth + 1)))
+    frames = list(frames_from(depth + 1))
     for frame in frames:
         if not frame.f_code.co_filename.startswith(_NOT_THE_USERS):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"

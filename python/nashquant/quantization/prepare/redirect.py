@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from nashquant.nn.qat import FloatFunctional, is_in_region, mark_region, set_apart
 from nashquant.quantization.fake_quantize import FakeQuantize
 
-from .call_site import entered, source_line
+from .call_site import entered, frames_from, source_line
 from .dynamic import thread
 from .foreign import check_state_dict
 from .known import KNOWN, UNKNOWN, Known
@@ -42,10 +42,10 @@ class _Redirect(TorchFunctionMode):
             scope: Any = self.scope
             to = scope.find(known.redirected, known.above)
             if to is not None and to.module:
-                if known.may_change:
-                    func, args, kwargs = known.out_of_place(args, kwargs)
                 # The mode is off while it handles a call: what the module calls is its own.
                 compute = scope.children[to.module].compute
+                if known.may_change:
+                    func, args, kwargs = known.out_of_place(args, kwargs)
                 if to.writes_back:
                     place, args = args[0], (set_apart(args[0]), *args[1:])
                     return mark_region(place.copy_(compute(func, args, kwargs)))
@@ -93,8 +93,7 @@ def _meets_region(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 def _unrecorded(func: Callable[..., Any], known: Known, scope: Scope | CompiledScope) -> UnrecordedCallError:
     """The error for a call made two frames above."""
     times = scope.times_recorded(known.redirected, known.above + 1) if known.redirected else 0
-    path, owner = redirections(scope.owner).path, type(scope.owner).__name__
-    where = f"{function_name(func)} at {source_line(2)} (in {owner}{f' {path!r}' if path else ''})"
+    where = f"{function_name(func)} at {source_line(2)} (in {_running(scope.owner, 2)})"
     if times:
         return UnrecordedCallError(
             f"{where} meets a quantized tensor more often in one forward than the {times} time(s) on the example "
@@ -107,6 +106,21 @@ def _unrecorded(func: Callable[..., Any], known: Known, scope: Scope | CompiledS
         "scale. Give prepare inputs that take this way through forward, as example_inputs or among "
         "more_example_inputs, or move the call after the DeQuantStub"
     )
+
+
+def _running(owner: nn.Module, depth: int) -> str:
+    """The class and path of the module that makes a call `depth` frames above the caller.
+
+    It may be one below the owner: a module without recorded calls owns nothing.
+    """
+    module = owner
+    for frame in frames_from(depth + 1):
+        if frame.f_code is nn.Module._call_impl.__code__:
+            module = frame.f_locals["self"]
+            break
+    below = next((path for path, each in owner.named_modules() if each is module), "")
+    path = f"{redirections(owner).path}.{below}".strip(".")
+    return f"{type(module).__name__}{f' {path!r}' if path else ''}"
 
 
 def float_ops(owner: nn.Module) -> set[str]:

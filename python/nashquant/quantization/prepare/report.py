@@ -39,8 +39,8 @@ class LayerRow:
         name: as in the table: "conv1", "dequant(1)" for a second call, "add2[add]" for a FloatFunctional.
         module_type: "Conv2d", "ConvAddReLU2d", ...
         observer: "MSEObserver(averaging_constant=0.01)"; None where nothing is quantized.
-        precision: in which it computes: "int8", "int16", "float16", "high precision" (a GEMM's accumulator), "float";
-            "" for a DeQuantStub, which computes nothing.
+        precision: in which it computes: "int8", "int16", "float16", "high precision" (a GEMM's accumulator), "float",
+            "unsupported" (float, since nashquant does not know it); "" for a DeQuantStub, which computes nothing.
     """
 
     name: str
@@ -97,7 +97,7 @@ class ModelCheckResult:
         """What one wants to know in ten seconds -> the names it holds for."""
         by_precision: dict[str, list[str]] = {"int8": [], "int16": [], "high precision": [], "float": []}
         for row in self.layers:
-            if row.precision:
+            if row.precision not in ("", "unsupported"):
                 by_precision.setdefault(row.precision, []).append(row.name)
         apart = [change.name for change in self.changes if change.part == "addition"]
         return {
@@ -153,11 +153,13 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str], mode: QATMod
     layers, weights = [], []
     seen: Counter[str] = Counter()
     for op, call in _calls(plan):
-        name = f"{op.name}({seen[op.name]})" if seen[op.name] else op.name
-        seen[op.name] += 1
+        known = call.entry is not None
+        path = op.name if known else _unknown_name(call)
+        name = f"{path}({seen[path]})" if seen[path] else path
+        seen[path] += 1
         if call.label == "FloatFunctional":
             name += f"[{call.place}]"
-        qconfig = plan.qconfigs.get(op.name)
+        qconfig = plan.qconfigs.get(op.name) if known else None
         output = None if qconfig is None else qconfig.output
         layers.append(
             LayerRow(
@@ -183,7 +185,7 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str], mode: QATMod
                 )
             )
     types = {op.name: op.type_name for op in graph.ops} | {op.first.path: op.type_name for op in graph.ops}
-    unknown = Counter(f"{node.path}[{node.label}]".removeprefix(".") for node in graph.nodes if node.entry is None)
+    unknown = Counter(_unknown_name(node) for node in graph.nodes if node.entry is None)
     return ModelCheckResult(
         model=type(model).__name__,
         march=graph.march.value,
@@ -199,8 +201,15 @@ def check_result(model: nn.Module, plan: Plan, calls: Counter[str], mode: QATMod
     )
 
 
+def _unknown_name(call: Node) -> str:
+    """`decoder[i0]`: a call without a module of its own, by its owner's path and its function."""
+    return f"{call.path}[{call.label}]"
+
+
 def _precision(plan: Plan, op: Op) -> str:
     dtype = plan.output_dtype(op)
+    if op.kind is None:
+        return "unsupported"
     if op.kind is OpKind.DEQUANT:
         return ""
     if isinstance(dtype, QuantDType):
@@ -214,9 +223,10 @@ def _precision(plan: Plan, op: Op) -> str:
 def _calls(plan: Plan) -> Iterable[tuple[Op, Node]]:
     """The ops that a table lists, once for each call, in the order they ran."""
     for node in plan.graph.nodes:
-        if node.entry is None:
-            continue
         op = plan.graph.op_of(node)
+        if node.entry is None:
+            yield op, node
+            continue
         if node.kind is OpKind.DEQUANT and not node.region_operands:
             continue
         listed = op.makes_grid or node.kind is OpKind.DEQUANT

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from sys import _getframe
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
@@ -15,7 +16,8 @@ from .dynamic import Passes
 __all__ = ["CompiledScope", "Redirection", "Redirections", "Scope", "redirections"]
 
 
-class Redirection(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Redirection:
     """Where a recorded call goes.
 
     Attributes:
