@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nashquant.quantization import prepare
+from nashquant.quantization import prepare, set_fake_quantize
 from nashquant.quantization.qconfig_template import default_qat_qconfig_setter
 
 from .conftest import Around
@@ -62,8 +62,8 @@ def one_module_called_often(ops: int) -> nn.Module:
     return Around(body, conv=nn.Conv2d(4, 4, 1))
 
 
-def calls_of(model: nn.Module, folder: Path) -> int:
-    """How many calls of functions, Python's and C's, one prepare takes, its files included."""
+def calls_in(run: Callable[[], Any]) -> int:
+    """How many calls of functions, Python's and C's, `run()` takes."""
     count = 0
 
     def note(frame: Any, event: str, argument: Any) -> None:
@@ -73,10 +73,15 @@ def calls_of(model: nn.Module, folder: Path) -> int:
     before = sys.getprofile()
     sys.setprofile(note)
     try:
-        prepare(model, torch.randn(1, 4, 4, 4), default_qat_qconfig_setter, save_dir=folder)
+        run()
     finally:
         sys.setprofile(before)
     return count
+
+
+def calls_of(model: nn.Module, folder: Path) -> int:
+    """Those of one prepare, its files included."""
+    return calls_in(lambda: prepare(model, torch.randn(1, 4, 4, 4), default_qat_qconfig_setter, save_dir=folder))
 
 
 @pytest.mark.parametrize("shape", [blocks, one_long_forward, one_op_of_many_operands, one_module_called_often])
@@ -85,3 +90,23 @@ def test_twice_the_ops_take_twice_the_calls(shape: Callable[[int], nn.Module], t
     base, once, twice = (calls_of(shape(ops).eval(), tmp_path) for ops in (40, 80, 160))
     # The same step again for twice the step: 80 more ops take twice what 40 more took, and 5 % of grace.
     assert twice - once < 2.1 * (once - base)
+
+
+@pytest.mark.parametrize(("function", "most"), [(torch.sigmoid, 17), (F.relu, 41)])
+def test_to_redirect_a_call_takes_few_calls_and_none_that_grows(function: Callable[..., Tensor], most: int) -> None:
+    def calls(ops: int) -> int:
+        def body(self: nn.Module, x: Tensor) -> Tensor:
+            for _ in range(ops):
+                x = function(x)
+            return x
+
+        x = torch.rand(4)
+        model = prepare(Around(body), x, default_qat_qconfig_setter, save_dir=None)
+        set_fake_quantize(model, "float")
+        model(x)
+        return calls_in(lambda: model(x))
+
+    with torch.no_grad():
+        ten, twenty, forty = (calls(ops) for ops in (10, 20, 40))
+    assert forty - twenty == 2 * (twenty - ten)
+    assert (twenty - ten) / 10 <= most

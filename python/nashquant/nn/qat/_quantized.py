@@ -47,14 +47,37 @@ def set_apart(x: Tensor) -> Tensor:
     return mark_region(y) if is_in_region(x) else y
 
 
-def _is_watched(module: Any) -> bool:
-    """Whether a call of `module` is more than its forward: to ask takes a tenth of what `nn.Module.__call__` does."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or module._compiled_call_impl
+def on_grid(quantizer: Any, y: Any, clamp: ops.Clamp | None = None) -> Any:
+    """Gives `y`, clamped, as `quantizer` leaves it, marked as in the quantized region. Call it in `own_business`."""
+    kind = type(quantizer)
+    if kind is not FakeQuantize and clamp is not None:  # a subclass may know no clamp
+        y, clamp = clamp.function(y), None
+    compiling = is_compiling()
+    if quantizer is None:
+        return y if compiling else mark_region(y)
+    # An attribute of an nn.Module takes three times as long as an item of its `__dict__`.
+    state = quantizer.__dict__
+    if compiling or _is_watched(state):
+        y = quantizer(y) if clamp is None else quantizer(y, clamp)
+    elif kind is not FakeQuantize:
+        y = quantizer.forward(y)
+    elif state["_quantizes"] or state["_observes"]:
+        y = kind.forward(quantizer, y, clamp)
+    elif clamp is not None:
+        y = clamp.function(y)
+    if not compiling:
+        y.in_quantized_region = True  # as mark_region: what a quantizer gives is one tensor of floats
+    return y
+
+
+def _is_watched(state: dict[str, Any]) -> Any:
+    """Whether a call of the module with this `__dict__` is more than its forward: to ask takes a tenth of the call."""
+    return (
+        state["_forward_hooks"]
+        or state["_forward_pre_hooks"]
+        or state["_backward_hooks"]
+        or state["_backward_pre_hooks"]
+        or "_compiled_call_impl" in state
         or _global_forward_hooks
         or _global_forward_pre_hooks
         or _global_backward_hooks
@@ -79,17 +102,7 @@ class Quantized(nn.Module):
 
     def finish(self, y: Any, clamp: ops.Clamp | None = None) -> Any:
         """Gives `y`, clamped, on the output's grid, marked as in the quantized region. Call it in `own_business`."""
-        quantizer = self._modules["activation_post_process"]  # an attribute of an nn.Module takes 20 times as long
-        if clamp is not None and type(quantizer) is not FakeQuantize:  # a subclass may know no clamp
-            y, clamp = clamp.function(y), None
-        if quantizer is None:
-            return y if is_compiling() else mark_region(y)
-        compiling = is_compiling()
-        call: Any = quantizer if compiling or _is_watched(quantizer) else quantizer.forward
-        y = call(y) if clamp is None else call(y, clamp)
-        if not compiling:
-            y.in_quantized_region = True  # as mark_region: what a quantizer gives is one tensor of floats
-        return y
+        return on_grid(self._modules["activation_post_process"], y, clamp)
 
     def enter(self, x: Any) -> Any:
         """Gives `x` as the op takes it."""

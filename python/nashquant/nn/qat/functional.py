@@ -13,7 +13,7 @@ from nashquant import ops
 from nashquant.nn import float_functional
 from nashquant.quantization.fake_quantize import Quantizer
 
-from ._quantized import Quantized, is_in_region, mark_region, own_business
+from ._quantized import Quantized, is_in_region, mark_region, on_grid, own_business
 
 __all__ = ["FloatFunctional", "Resample"]
 
@@ -48,18 +48,20 @@ class FloatFunctional(Quantized, float_functional.FloatFunctional):
 
     def compute(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """As `run`, for a call that is the op's own business already."""
-        if self.also_float and self.is_outside(*args, *kwargs.values()):
+        state = self.__dict__
+        if "also_float" in state and self.is_outside(*args, *kwargs.values()):
             return function(*args, **kwargs)
-        quantizers = self._modules["operand_fake_quant"]
-        if quantizers is not None:
-            args, kwargs = _quantized_operands(quantizers._modules, self.requantized, args, kwargs)
+        modules = state["_modules"]
+        operands, quantizer = modules["operand_fake_quant"], modules["activation_post_process"]
+        if operands is not None:
+            args, kwargs = _quantized_operands(operands._modules, self.requantized, args, kwargs)
         if kwargs:
-            return self.finish(function(*args, **kwargs))
+            return on_grid(quantizer, function(*args, **kwargs))
         parts = _CLAMPED.get(function)
         if parts is None:
-            return self.finish(function(*args))
+            return on_grid(quantizer, function(*args))
         before, clamp = parts
-        return self.finish(args[0] if before is None else before(*args), clamp)
+        return on_grid(quantizer, args[0] if before is None else before(*args), clamp)
 
 
 def _quantized_operands(
