@@ -128,6 +128,7 @@ def test_export_then_inspect_then_run(script: Path, tmp_path: Path) -> None:
 def test_inspect_names_what_stays_in_floating_point(script: Path) -> None:
     onnx.save(onnx.parser.parse_model(FLOATS.replace("{ y", "{ [here] y")), "float.onnx")
     said = done("inspect", "float.onnx")
+    assert "no quantizers: this is a model in floating point" in said
     assert "0.0% of the operators" in said
     assert "in floating point: here" in said
     assert "takes x: float[n, 2], i: int64[1]" in said
@@ -161,6 +162,9 @@ def test_what_fails_in_the_function_shows_where(script: Path) -> None:
     [
         (["no.onnx"], "there is no file 'no.onnx'"),
         (["nets.py"], "'nets.py' is not an ONNX file"),
+        (["."], "'.' is a folder, not an ONNX file"),
+        (["float.onnx", "-i", "."], "'.' is a folder, not a .npy file"),
+        (["float.onnx", "--out", "no/y.npz"], "cannot write 'no/y.npz': there is no folder 'no'"),
         (["float.onnx", "-i", "x.npy"], "--input is missing for i"),
         (["float.onnx", "-i", "z=x.npy"], "'z=x.npy' is for no input that is left; the model takes x, i"),
         (["float.onnx", "-i", "no.npy"], "there is no file 'no.npy'"),
@@ -175,6 +179,12 @@ def test_run_with_what_does_not_fit(script: Path, arguments: list[str], message:
     np.save("x.npy", np.ones((3, 2), np.float32))
     np.save("flat.npy", np.ones(2, np.float32))
     assert message in mistake("run", *arguments)
+
+
+def test_what_is_wrong_is_told_before_anything_runs(script: Path) -> None:
+    onnx.save(onnx.parser.parse_model(FLOATS), "float.onnx")
+    assert mistake("run", "float.onnx", "--integer", "--march", "nash-z").startswith("error: march 'nash-z' is unknown")
+    assert mistake("inspect", "float.onnx", "--picture", "no/p.svg").startswith("error: cannot write 'no/p.svg'")
 
 
 def test_a_folder_that_is_not_there_is_told_before_anything_is_written(script: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_what_is_no_model_is_refused(given, error, message):
 
 def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path):
     (tmp_path / "m.onnx").write_text("no model")
-    with pytest.raises(ValueError, match=r"m\.onnx' is no ONNX model"):
+    with pytest.raises(ValueError, match=r"m\.onnx' is not an ONNX file"):
         convert(tmp_path / "m.onnx")
 
 

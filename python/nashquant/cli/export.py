@@ -11,6 +11,7 @@ from rich.console import Console
 from nashquant import set_march
 from nashquant.quantization import hbdk4
 
+from .outputs import check_folders
 from .source import prepared_model
 
 __all__ = ["export"]
@@ -38,9 +39,7 @@ def export(
 ) -> None:
     """Write a prepared model as a QDQ ONNX file, compared with the model in ONNX Runtime."""
     console = Console(highlight=False, soft_wrap=True)
-    for path in (out, plain, encodings, quant_config, integers, picture):
-        if path is not None and not path.parent.is_dir():
-            raise FileNotFoundError(f"cannot write {str(path)!r}: there is no folder {str(path.parent)!r}")
+    check_folders(out, plain, encodings, quant_config, integers, picture)
     if march is not None:
         set_march(march)
     model, inputs = prepared_model(source)

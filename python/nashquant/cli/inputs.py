@@ -25,6 +25,7 @@ def inputs_of(graph: ir.Graph, given: Sequence[str]) -> tuple[dict[str, Tensor],
 
     Raises:
         FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
         ValueError: a file holds no array; a name, dtype or shape does not fit; inputs are missing.
     """
     wanted = {value.name or "": value for value in graph.inputs if value.name not in graph.initializers}
@@ -45,6 +46,8 @@ def inputs_of(graph: ir.Graph, given: Sequence[str]) -> tuple[dict[str, Tensor],
 
 
 def _array(file: Path) -> np.ndarray:
+    if file.is_dir():
+        raise IsADirectoryError(f"{str(file)!r} is a folder, not a .npy file")
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {str(file)!r}")
     try:

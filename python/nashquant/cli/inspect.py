@@ -11,6 +11,8 @@ from rich.table import Table
 
 from nashquant import nash, qdq
 
+from .outputs import check_folders
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
@@ -24,6 +26,7 @@ def inspect(
     picture: Annotated[Path | None, typer.Option(help="Also draw the graph (.svg, .png).")] = None,
 ) -> None:
     """Show what a QDQ ONNX file consists of: operators, dtypes, scales, what stays in floating point."""
+    check_folders(picture)
     console = Console(highlight=False)
     read = qdq.read(model)
     found = qdq.summary(read)
@@ -32,7 +35,7 @@ def inspect(
     for side, values in (("takes", read.graph.inputs), ("gives", read.graph.outputs)):
         console.print(f"{side} {', '.join(map(_shown, values))}", markup=False)
     console.print(_ops(found))
-    console.print(_dtypes(found))
+    console.print(_dtypes(found) if found.grids else "no quantizers: this is a model in floating point")
     if scales:
         console.print(_scales(found))
     console.print(f"{found.coverage:.1%} of the operators compute between grids or give high precision")

@@ -14,6 +14,7 @@ from torch import Tensor
 from nashquant import nash, qdq
 
 from .inputs import inputs_of
+from .outputs import check_folders
 
 __all__ = ["run"]
 
@@ -37,14 +38,16 @@ def run(
     console = Console(highlight=False)
     if out is not None and out.suffix != ".npz":
         raise ValueError(f"--out is a .npz file, not {out.name!r}")
+    check_folders(out)
     graph = qdq.read(model).graph
     inputs, random = inputs_of(graph, given or [])
+    converted = nash.convert(model, march) if integer else None
     if random:
         console.print(f"random inputs (normal, seed 0): {', '.join(random)}", markup=False)
     outputs = {name: y.numpy() for name, y in run_file(model, inputs, optimized=optimized).items()}
     console.print(_table("ONNX Runtime", outputs))
-    if integer:
-        outputs, apart = _in_integers(model, march, inputs, outputs)
+    if converted is not None:
+        outputs, apart = _in_integers(converted, inputs, outputs)
         console.print(_table("integer model", outputs, apart))
     if out is not None:
         np.savez(out, **outputs)  # type: ignore[arg-type]  # its stub takes any name for `allow_pickle`
@@ -52,10 +55,9 @@ def run(
 
 
 def _in_integers(
-    model: Path, march: str | None, inputs: dict[str, Tensor], floats: dict[str, np.ndarray]
+    converted: nash.IntegerModel, inputs: dict[str, Tensor], floats: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The outputs of the integer model, and how far each is from that of ONNX Runtime."""
-    converted = nash.convert(model, march)
     Console(highlight=False, soft_wrap=True).print(str(converted), markup=False)
     for row in converted.report.floats:
         Console(highlight=False, soft_wrap=True).print(f"as float: {row.layer}: {row.reason}", markup=False)

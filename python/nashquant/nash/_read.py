@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
+
+from nashquant import qdq
 
 __all__ = ["read"]
 
@@ -19,7 +20,8 @@ def read(source: object) -> ir.Model:
     Raises:
         TypeError: `source` is none of these.
         FileNotFoundError: there is no such file.
-        ValueError: the file is no ONNX model.
+        IsADirectoryError: it is a folder.
+        ValueError: it is not an ONNX file.
     """
     model = _load(source)
     for tidy in (passes.InlinePass(), passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
@@ -45,13 +47,7 @@ def _load(source: object) -> ir.Model:
         return ir.from_proto(source)
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"convert takes an ONNX file, a model or what export gave, not {type(source).__name__}")
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}")
-    try:
-        return ir.load(path)
-    except Exception as error:
-        raise ValueError(f"{str(path)!r} is no ONNX model: {error}") from error
+    return qdq.read(source)
 
 
 def _conv(graph: ir.Graph, node: ir.Node) -> None:

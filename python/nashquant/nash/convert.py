@@ -36,7 +36,8 @@ def convert(
         ImportError: onnx, onnx-ir or onnxruntime is missing.
         TypeError: `model` is none of these.
         FileNotFoundError: there is no such file.
-        ValueError: the file is no ONNX model; `march` is unknown; an op is not valid ONNX.
+        IsADirectoryError: it is a folder.
+        ValueError: it is not an ONNX file; `march` is unknown; an op is not valid ONNX.
     """
     missing = [name for name in ("onnx", "onnx_ir", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:

@@ -19,6 +19,7 @@ def read(path: str | os.PathLike[str]) -> ir.Model:
     Raises:
         ImportError: onnx-ir is missing.
         FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
         ValueError: it is no ONNX file.
     """
     if importlib.util.find_spec("onnx_ir") is None:
@@ -26,6 +27,8 @@ def read(path: str | os.PathLike[str]) -> ir.Model:
     import onnx_ir as ir
     import onnx_ir.passes.common as passes
 
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder, not an ONNX file")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}")
     try:
