@@ -109,7 +109,8 @@ def test_integer_outputs_keep_the_type_of_the_file():
 
 def test_what_runs_as_float_is_listed_with_its_reason():
     model = graph(
-        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Det(d) o = Erf(y)",
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Det(d) v = Erf(y)"
+        "p = QuantizeLinear(v, s, z) u = DequantizeLinear(p, s, z) o = Erf(u)",
         "float[2, 3, 3] x",
         "float o",
         s=0.01,
@@ -121,8 +122,9 @@ def test_what_runs_as_float_is_listed_with_its_reason():
         ("Erf", "a pointwise function without a quantizer behind it, or of several values"),
     ]
     assert torch.equal(integer(x), onnx_runtime(model, x)[0])
+    assert [row.op for row in integer.report.behind] == ["Erf"]
     assert integer.report.coverage == 0.0
-    assert "0.0% integer, 2 float steps" in str(integer.report)
+    assert "0.0% integer, 2 float steps, 1 behind the quantizers" in str(integer.report)
     assert json.loads(json.dumps(integer.report.to_dict()))["rows"][2]["reason"] == "it has no integer form"
 
 

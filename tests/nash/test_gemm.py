@@ -278,3 +278,16 @@ def test_a_weight_with_scales_along_the_wrong_axis_runs_as_float_and_says_so(axi
     assert torch.allclose(ours(x), onnx_runtime(model, x)[0], atol=1e-6)
     reasons = [row.reason for row in ours.report.floats]
     assert reasons == ([] if axis == 1 else ["its weight 'w' has a scale for each index of axis 0, not 1"])
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_weight_may_be_transposed_behind_its_scales(many):
+    body = (
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) v = DequantizeLinear<axis = 0>(wq, sw)"
+        " w = Transpose<perm = [1, 0]>(v) y = MatMul(d, w) p = QuantizeLinear(y, sy, z) o = DequantizeLinear(p, sy, z)"
+    )
+    weight, scales = int8(5, 3).numpy(), np.array([0.5, 0.25, 1.0, 2.0, 0.125]) if many else 0.5
+    model = graph(body, "float[4, 3] x", "float o", s=2.0**-6, z=np.int8(0), sy=4.0, wq=weight, sw=scales)
+    ours, x = convert(model), torch.randn(4, 3)
+    assert only_integers(ours), ours.report
+    assert torch.equal(ours(x), onnx_runtime(model, x)[0])  # type: ignore[arg-type]

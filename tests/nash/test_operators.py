@@ -290,3 +290,15 @@ def test_what_is_gathered_from_constant_floats_lies_on_the_grid_behind():
     assert only_integers(ours)
     assert ours.report.in_front == ()
     assert torch.equal(ours(index), onnx_runtime(model, index)[0])  # type: ignore[arg-type]
+
+
+def test_a_constant_on_a_grid_stays_on_it_when_it_is_moved():
+    body = (
+        "w = DequantizeLinear(wq, s) a, b = Split<axis = 0, num_outputs = 2>(w) c = Transpose(b)"
+        " q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Add(d, c)"
+        " p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)"
+    )
+    model = graph(body, "float[4, 2] x", "float o", s=S, z=Z, wq=W[:, :, 0, 0])
+    ours, x = convert(model), torch.randn(4, 2)
+    assert only_integers(ours), ours.report
+    assert torch.equal(ours(x), onnx_runtime(model, x)[0])  # type: ignore[arg-type]

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from ._float_node import FloatNode, outer_values
-from ._forms import Weight
+from ._forms import Weight, along
+from ._moves import MOVES
 from ._to_torch import attribute, to_torch
+from ._windows import integers
 
 __all__ = ["Constants"]
 
@@ -35,8 +37,10 @@ class Constants:
         return self._known[value]
 
     def weight(self, value: ir.Value) -> Weight | None:
-        """The integers that a DequantizeLinear makes `value` of, if all is constant."""
+        """The integers that a DequantizeLinear makes `value` of, if all is constant; also those moved since."""
         node = value.producer()
+        if node is not None and node.op_type in MOVES and node.inputs[0] is not None:
+            return self._moved(value, node, node.inputs[0])
         if node is None or node.op_type != "DequantizeLinear" or attribute(node, "block_size", 0):
             return None
         q, scale = self.get(node.inputs[0]), self.get(node.inputs[1])
@@ -51,11 +55,24 @@ class Constants:
         centered = q.long() if zero is None else q.long() - zero.long().reshape(shape)
         return Weight(_narrowest(centered), scale.double().reshape(() if axis is None else (-1,)), axis)
 
+    def _moved(self, value: ir.Value, node: ir.Node, source: ir.Value) -> Weight | None:
+        """What `node` moved; where there are many scales, a Transpose alone keeps each with its integers."""
+        weight, real = self.weight(source), self.get(value)
+        if weight is None or real is None:
+            return None
+        axis = weight.axis
+        if axis is not None:
+            if node.op_type != "Transpose":
+                return None
+            axis = integers(node, "perm", range(real.dim() - 1, -1, -1)).index(axis)
+        steps = real.double() / (weight.scale if axis is None else along(weight.scale, axis, real))
+        return Weight(_narrowest(torch.round(steps).long()), weight.scale, axis)
+
     def _compute(self, value: ir.Value) -> None:
         node = value.producer()
         if node is None or node.op_type in _RANDOM:
             return
-        if (weight := self.weight(value)) is not None:
+        if node.op_type == "DequantizeLinear" and (weight := self.weight(value)) is not None:
             self._known[value] = weight.real().float()
             return
         read = {each: self.get(each) for each in outer_values(node)}

@@ -59,7 +59,7 @@ class Plan:
         self._why: dict[ir.Node, str] = {}
         for value in self.graph.inputs:
             self.settle(value, Plain(), _name(value))
-        self._from_quantized = self._follow()
+        self._from_quantized, self._to_quantizer = self._follow(), self._lead()
         waits = self._waiting()
         self.held = {
             node.metadata_props["nashquant.quantizer"]
@@ -285,6 +285,8 @@ class Plan:
             place = Place.SHAPE
         elif self._from_quantized and all(map(self.is_outside, outputs)):
             place, reason = Place.FRONT, "it reads nothing quantized"
+        elif self._from_quantized and self._to_quantizer.isdisjoint(outputs):
+            place = Place.BEHIND
         self._emit(_layer(node), node.op_type, place, made, tuple(map(_name, outputs)), None, reason)
         for value in outputs:
             self.settle(value, Plain(), _name(value))
@@ -307,6 +309,14 @@ class Plan:
             begins = node.op_type in _INTEGERS and any(self.constant(value) is None for value in node.inputs[:2])
             if node.op_type not in ("Shape", "Size") and (begins or not found.isdisjoint(read)):
                 found.update(node.outputs)
+        return found
+
+    def _lead(self) -> set[ir.Value]:
+        """All values that something quantized is made of."""
+        found: set[ir.Value] = set()
+        for node in reversed(list(self.graph)):
+            if node.op_type in _INTEGERS or not found.isdisjoint(node.outputs):
+                found.update(outer_values(node))
         return found
 
     def _waiting(self) -> set[ir.Node]:

@@ -24,6 +24,7 @@ class Place(enum.Enum):
     EXIT = "dequantize"
     FLOAT = "float"
     FRONT = "in front"
+    BEHIND = "behind"
     SHAPE = "shape"
 
 

@@ -23,7 +23,7 @@ class ReportRow:
         place: what it computes on: "integer", "move", "float", ...
         dtype: of the grid it lands on; "" if it made none.
         scale: of that grid.
-        reason: of a float step, and of one in front: why.
+        reason: of a step that runs as float: why.
     """
 
     layer: str
@@ -53,7 +53,7 @@ class Report:
 
     @property
     def floats(self) -> tuple[ReportRow, ...]:
-        """The steps that run as float."""
+        """The steps that run as float between the first quantizer and the last."""
         return tuple(row for row in self.rows if row.place == Place.FLOAT.value)
 
     @property
@@ -62,8 +62,13 @@ class Report:
         return tuple(row for row in self.rows if row.place == Place.FRONT.value)
 
     @property
+    def behind(self) -> tuple[ReportRow, ...]:
+        """The float steps of which nothing quantized is made: what decodes the outputs, say."""
+        return tuple(row for row in self.rows if row.place == Place.BEHIND.value)
+
+    @property
     def coverage(self) -> float:
-        """The share of ops on integers, of all that compute or move quantized values; 1.0 where there are none."""
+        """The share of ops on integers, of those between the first quantizer and the last; 1.0 where there are none."""
         integer = sum(row.place in (Place.INTEGER.value, Place.MOVE.value) for row in self.rows)
         total = integer + len(self.floats)
         return integer / total if total else 1.0
@@ -71,9 +76,15 @@ class Report:
     @property
     def summary(self) -> str:
         """In one line."""
-        floats, front = len(self.floats), len(self.in_front)
-        before = f", {front} in front of the quantizers" if front else ""
-        return f"{self.coverage:.1%} integer, {floats or 'no'} float step{'s' if floats != 1 else ''}{before}"
+        floats = len(self.floats)
+        outside = ((self.in_front, "in front of"), (self.behind, "behind"))
+        return ", ".join(
+            [
+                f"{self.coverage:.1%} integer",
+                f"{floats or 'no'} float step{'s' if floats != 1 else ''}",
+                *(f"{len(rows)} {where} the quantizers" for rows, where in outside if rows),
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
