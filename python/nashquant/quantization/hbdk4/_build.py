@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from nashquant import __version__
 
 from ._agree import Agreement
+from ._biases import keep_biases
 from ._calls import record_calls
 from ._convert import capture, convert
 from ._faces import Face
@@ -51,6 +52,7 @@ def build(model: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[Any], fa
     store_quantized(converted, calls)
     calls = {node: call for node, call in calls.items() if node.graph is graph}  # the others led nowhere
     keep_on_grid(graph, calls)
+    keep_biases(converted)
     name_values(graph, inputs.names, outputs.names)
     name_nodes(graph)
     name_axes(graph, shapes)
