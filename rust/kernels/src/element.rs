@@ -130,27 +130,28 @@ impl Element for F16 {
 
     #[inline(always)]
     fn widen(self) -> f32 {
-        let magnitude = u32::from(self.0) & 0x7fff;
-        let sign = (u32::from(self.0) & 0x8000) << 16;
-        let normal = (magnitude << 13) + ((127 - 15) << 23);
-        // 0.5 has the exponent at which the lowest f32 bit is worth 2⁻²⁴, as in a subnormal f16.
-        let subnormal = (f32::from_bits(0x3f00_0000 + magnitude) - 0.5).to_bits();
-        let special = (magnitude << 13) | 0x7f80_0000;
-        let finite = if magnitude < 0x0400 { subnormal } else { normal };
-        f32::from_bits(sign | if magnitude >= 0x7c00 { special } else { finite })
+        let (sign, magnitude) = (u32::from(self.0 & 0x8000) << 16, u32::from(self.0 & 0x7fff));
+        // All ones stay all ones, and what has no hidden 1 is given one, which is then taken away.
+        let special = if magnitude > 0x7bff { (127 - 15) << 23 } else { 0 };
+        let (one_more, hidden) =
+            if magnitude < 0x0400 { (1 << 23, f32::from_bits((127 - 14) << 23)) } else { (0, 0.0) };
+        let wide = f32::from_bits((magnitude << 13) + ((127 - 15) << 23) + special + one_more) - hidden;
+        f32::from_bits(wide.to_bits() | sign)
     }
 
     #[inline(always)]
     fn narrow(wide: f32) -> Self {
-        let magnitude = wide.to_bits() & 0x7fff_ffff;
-        let sign = (wide.to_bits() >> 16) & 0x8000;
-        let tie = (magnitude >> 13) & 1;
-        let normal = magnitude.wrapping_sub((127 - 15) << 23).wrapping_add(0x0fff + tie) >> 13;
-        // Adding 0.5 lets the FPU round to multiples of 2⁻²⁴.
-        let subnormal = (f32::from_bits(magnitude) + 0.5).to_bits().wrapping_sub(0x3f00_0000);
-        let finite = if magnitude < 0x3880_0000 { subnormal } else { normal };
-        let finite = if magnitude >= 0x4780_0000 { 0x7c00 } else { finite };
-        Self((sign | if magnitude > 0x7f80_0000 { 0x7e00 } else { finite }) as u16)
+        let bits = wide.to_bits();
+        let (sign, magnitude) = ((bits >> 16) & 0x8000, f32::from_bits(bits & 0x7fff_ffff));
+        // What is added to 2¹³ times its own power of two is rounded by the FPU to the 11 bits of a half; to multiples of
+        // 2⁻²⁴ if added to 0.5, as a subnormal half is.
+        let power = f32::from_bits(bits & 0x7f80_0000) * 8192.0;
+        let power = if power > 0.5 { power } else { 0.5 };
+        let mantissa = (magnitude + power).to_bits().wrapping_sub(power.to_bits());
+        let finite = (power.to_bits().wrapping_sub(0.5_f32.to_bits()) >> 13).wrapping_add(mantissa);
+        let half = if magnitude < 65536.0 { finite } else { 0x7c00 };
+        let nan = if wide.is_nan() { 0x0200 } else { 0 };
+        Self((sign | half | nan) as u16)
     }
 
     type Staged = f32;
