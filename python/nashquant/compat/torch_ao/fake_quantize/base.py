@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -60,11 +60,14 @@ class FakeQuantizeBase(ABC, DropIn):
 
     def read_switches(self) -> None:
         """Takes what the buffers say, where somebody wrote to them."""
-        if torch.compiler.is_compiling() or self.observer_enabled.is_meta:
+        if torch.compiler.is_compiling():
             return
-        # Past `Module.__setattr__`, which takes longer than the kernel does for 1K elements.
-        self.__dict__["_observes"] = self.observer_enabled.item() == 1
-        self.__dict__["_quantizes"] = self.fake_quant_enabled.item() == 1
+        # Past `Module.__getattr__` and `__setattr__`, which take longer than the kernel does for 1K elements.
+        own = cast("dict[str, Tensor]", self._buffers)
+        observer_enabled, fake_quant_enabled = own["observer_enabled"], own["fake_quant_enabled"]
+        if not observer_enabled.is_meta:
+            self.__dict__["_observes"] = observer_enabled.item() == 1
+            self.__dict__["_quantizes"] = fake_quant_enabled.item() == 1
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,14 +65,16 @@ class FusedMovingAvgObsFakeQuantize(FakeQuantize):
             self._make_room(X.shape[self.ch_axis])  # the operator can't resize there
         if self._observes and X.is_meta:
             return super().forward(X)
+        # Past `Module.__getattr__`, which takes longer for all of these than the kernel for 1K elements.
+        held, own = cast("dict[str, Tensor]", chooser._buffers), cast("dict[str, Tensor]", self._buffers)
         return fused_moving_avg_obs_fake_quant(
             X,
-            torch.zeros_like(self.observer_enabled) if self._was_observed() else self.observer_enabled,
-            self.fake_quant_enabled,
-            chooser.min_val,
-            chooser.max_val,
-            self.scale,
-            self.zero_point,
+            torch.zeros_like(own["observer_enabled"]) if self._was_observed() else own["observer_enabled"],
+            own["fake_quant_enabled"],
+            held["min_val"],
+            held["max_val"],
+            own["scale"],
+            own["zero_point"],
             chooser.averaging_constant,
             chooser.quant_min,
             chooser.quant_max,
