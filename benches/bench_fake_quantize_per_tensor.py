@@ -88,3 +88,29 @@ def test_forward_and_backward(
             at_two_threads=size in AT_TWO_THREADS,
         )
     )
+
+
+def test_in_a_chain(race: Callable[[Row], None], absent: Callable[[str, str], None]) -> None:
+    """As within a net: the gradient comes from an operator, not from outside, where it must not be written to."""
+    x, grad_y = normal("1M").requires_grad_(), normal("1M").flip(0)
+    quantize = torch.fake_quantize_per_tensor_affine
+    rivals = [Rival("torch", lambda: backward(-quantize(x, INT8_SCALE, 0, *QINT8), x, grad_y))]
+    if why := estimator.why_not():
+        absent(estimator.NAME, why)
+    else:
+        run = estimator.compiled(INT8_SCALE, *QINT8)
+        rivals.append(Rival(estimator.NAME, lambda: backward(-run(x), x, grad_y), estimator.close, estimator.NOTE))
+    race(
+        Row(
+            work=WORK,
+            what="forward + backward before a negation, f32",
+            size="1M",
+            elements=x.numel(),
+            ours=lambda: backward(-ops.fake_quantize_per_tensor(x, INT8_SCALE, 0, *QINT8), x, grad_y),
+            rivals=tuple(rivals),
+            floors={estimator.NAME: 1},
+            bytes_moved=6 * x.nbytes + 2 * x.numel() // 8,
+            pace=copy_of(x.detach()),
+            pace_bytes=2 * x.nbytes,
+        )
+    )

@@ -11,12 +11,13 @@ The instruction set is the widest of the CPU. The environment variable NASHQUANT
 asks for another: baseline, sse42, avx2, avx512 or avx512_vnni (neon on ARM). ImportError if this CPU does not have it.
 """
 
-from collections.abc import Sequence
-from typing import final
+from collections.abc import Callable, Sequence
+from typing import Any, final
 
 from torch import Tensor
 
 __all__ = [
+    "Backward",
     "Landing",
     "Mask",
     "Weight",
@@ -24,6 +25,7 @@ __all__ = [
     "conv",
     "cpu_capability",
     "fake_quantize_backward",
+    "fake_quantize_backward_in_place",
     "fake_quantize_learnable_backward",
     "fake_quantize_observed_as_torch_per_tensor",
     "fake_quantize_observed_as_torch_per_tensor_with_mask",
@@ -68,6 +70,16 @@ class Mask:
         """Has `x` the mask's shape and memory order?"""
     def unpack(self, y: Tensor) -> None:
         """Writes the bits to the bool tensor `y`, of the mask's shape and memory order."""
+
+@final
+class Backward:
+    """What autograd's engine calls with a gradient: calls `function(grad_y, mask, alone)`.
+
+    `alone`: in Python, nothing but the tuple of this call's arguments refers to `grad_y`.
+    """
+
+    def __new__(cls, function: Callable[[Tensor, Mask, bool], Any], mask: Mask) -> Backward: ...
+    def __call__(self, grad_y: Tensor, /) -> Any: ...
 
 def cpu_capability() -> str:
     """The instruction set that the kernels run with."""
@@ -205,6 +217,9 @@ def fake_quantize_per_channel_with_mask(
 
 def fake_quantize_backward(grad_y: Tensor, mask: Mask, grad_x: Tensor) -> None:
     """Writes `grad_y * inside` to `grad_x`; both in the mask's shape and memory order."""
+
+def fake_quantize_backward_in_place(grad: Tensor, mask: Mask) -> None:
+    """Multiplies `grad`, in the mask's shape and memory order, by `inside`; 16 that are all inside are not touched."""
 
 def fake_quantize_learnable_backward(
     grad_y: Tensor,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from . import _rust, _torch
+from ._overwrite import may_be_overwritten
 
 # `forward(ctx, ...)` and not `setup_context`: that style costs twice as much for a small tensor.
 
@@ -25,6 +26,7 @@ class StraightThrough(Function):
     def forward(ctx: Any, x: Tensor, rounded: tuple[Tensor, _rust.Mask]) -> Tensor:
         """Keeps one bit for each element."""
         y, ctx.mask = rounded
+        ctx.apply = _rust.Backward(_straight_back, ctx.mask)  # what the engine calls; `backward` where others do
         return y
 
     @staticmethod
@@ -48,6 +50,18 @@ class _PassThrough(Function):
     @staticmethod
     def backward(ctx: Any, grad_grad_x: Tensor) -> tuple[Tensor, None]:
         return _pass_through(grad_grad_x, ctx.mask), None
+
+
+def _straight_back(grad_y: Tensor, mask: _rust.Mask, alone: bool) -> tuple[Tensor, None]:
+    """The straight-through gradient; in the place of `grad_y` if the engine's reference to it is the last."""
+    if (
+        alone
+        and _rust.takes_gradient(grad_y)
+        and may_be_overwritten(grad_y)
+        and _rust.fake_quantize_backward_in_place(grad_y, mask)
+    ):
+        return grad_y, None
+    return _pass_through(grad_y, mask), None
 
 
 def _pass_through(grad_y: Tensor, mask: _rust.Mask) -> Tensor:

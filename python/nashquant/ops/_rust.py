@@ -12,6 +12,7 @@ from nashquant import _core
 from ._clamp import Clamp
 
 Mask = _core.Mask
+Backward = _core.Backward
 _StateAndRule = tuple[Tensor, Tensor, Tensor, Tensor, float, int, int, str, int, float]
 cpu_capability = _core.cpu_capability
 _ONE = torch.empty((), dtype=torch.float32, device="cpu")  # room like this costs half of what `torch.empty(())` does
@@ -39,8 +40,8 @@ def takes(x: Tensor) -> bool:
 
 
 def takes_gradient(grad_y: Tensor) -> bool:
-    """The same of a gradient, which comes to the device of `x`, but may be batched."""
-    return type(grad_y) is Tensor and _has_storage(grad_y)
+    """The same of a gradient, which comes to the device of `x`, but may be batched, or zeros without memory."""
+    return type(grad_y) is Tensor and _has_storage(grad_y) and not grad_y._is_zerotensor()
 
 
 def dense(x: Tensor) -> Tensor:
@@ -211,6 +212,14 @@ def fake_quantize_backward(grad_y: Tensor, mask: _core.Mask) -> Tensor:
     grad_x = _empty_like(grad_y)
     _core.fake_quantize_backward(grad_y, mask, grad_x)
     return grad_x
+
+
+def fake_quantize_backward_in_place(grad_y: Tensor, mask: _core.Mask) -> bool:
+    """The same in the place of `grad_y`; False, and nothing was changed, if that has another memory order."""
+    if grad_y.is_neg() or not mask.fits(grad_y):
+        return False
+    _core.fake_quantize_backward_in_place(grad_y, mask)
+    return True
 
 
 def fake_quantize_learnable_backward(

@@ -5,7 +5,7 @@
 use nashquant_kernels::{
     Element, F16, Isa, Layout,
     conv::{Depthwise, Geometry, conv_depthwise},
-    fake_quantize::{self, ChannelGrid, Grid, Moving, Range, mask_len},
+    fake_quantize::{self, AsTorch, ChannelGrid, Grid, Moving, Range, Ranges, TorchRule, mask_len},
     integer::{self, Arithmetic, Factor, Factors, Output, Requantizer, Rounding},
     matmul::{Requantized, Weight, matmul},
     observe,
@@ -27,10 +27,11 @@ const IMAGE: Geometry = Geometry {
     dilation: [1; 3],
     output: [1, 32, 32],
 };
-const KERNELS: [&str; 24] = [
+const KERNELS: [&str; 27] = [
     "fake_quantize_per_tensor",
     "fake_quantize_per_tensor_with_mask",
     "fake_quantize_backward",
+    "fake_quantize_backward_in_place",
     "fake_quantize_per_tensor_with_mask_f16",
     "fake_quantize_backward_f16",
     "fake_quantize_per_channel",
@@ -42,6 +43,8 @@ const KERNELS: [&str; 24] = [
     "mse_search_per_tensor",
     "mse_search_per_channel",
     "fake_quantize_observed_per_tensor",
+    "fake_quantize_observed_as_torch_per_tensor",
+    "fake_quantize_observed_per_channel",
     "histogram_per_tensor",
     "percentile_per_tensor",
     "requantize",
@@ -87,6 +90,9 @@ fn run(kernel: &str, calls: usize) {
     let factors = Factors::new(0.7, 0.6).expect("in range");
     let moving = Moving { averaging_constant: 0.01, qmin: -128, qmax: 127 };
     let range = Range { min_val: -2.0, max_val: 2.0 };
+    let rule = TorchRule::Affine { least_scale: f32::EPSILON };
+    let as_torch = AsTorch { averaging_constant: 0.01, qmin: 0, qmax: 255, rule };
+    let mut scales = scale;
     for _ in 0..calls {
         match kernel {
             "fake_quantize_per_tensor" => fake_quantize::per_tensor(isa, team, &x, GRID, None, &mut y),
@@ -97,6 +103,7 @@ fn run(kernel: &str, calls: usize) {
                 fake_quantize::per_tensor_with_mask(isa, team, &halves, GRID, None, &mut halves_y, &mut mask)
             }
             "fake_quantize_backward_f16" => fake_quantize::backward(isa, team, &halves, &mask, &mut halves_y),
+            "fake_quantize_backward_in_place" => fake_quantize::backward_in_place(isa, team, &mut y, &mask),
             "fake_quantize_backward" => fake_quantize::backward(isa, team, &x, &mask, &mut y),
             "fake_quantize_per_channel" => fake_quantize::per_channel(isa, team, &x, ROWS, grids, &mut y),
             "fake_quantize_per_channel_with_mask" => {
@@ -127,6 +134,31 @@ fn run(kernel: &str, calls: usize) {
                 Some(&mut mask),
             )
             .map(drop),
+            "fake_quantize_observed_as_torch_per_tensor" => fake_quantize::observed_per_tensor(
+                isa,
+                team,
+                &x,
+                None,
+                as_torch,
+                range,
+                &mut y,
+                Some(&mut mask),
+            )
+            .map(drop),
+            "fake_quantize_observed_per_channel" => {
+                let ranges = Ranges { min_val: &mut low, max_val: &mut high, scale: &mut scales };
+                fake_quantize::observed_per_channel(
+                    isa,
+                    team,
+                    &x,
+                    ROWS,
+                    moving,
+                    ranges,
+                    &mut y,
+                    Some(&mut mask),
+                )
+                .map(drop)
+            }
             "histogram_per_tensor" => observe::histogram_per_tensor(isa, team, &x, 3.0, &mut counts),
             "percentile_per_tensor" => {
                 observe::percentile_per_tensor(isa, team, &x, 99.99).map(|value| y[0] = value)

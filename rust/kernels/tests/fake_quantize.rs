@@ -5,7 +5,9 @@ mod naive;
 use naive::Threads;
 use nashquant_kernels::{
     Bf16, Element, Error, F16, Isa,
-    fake_quantize::{Grid, all_inside, backward, mask_len, per_tensor, per_tensor_with_mask},
+    fake_quantize::{
+        Grid, all_inside, backward, backward_in_place, mask_len, per_tensor, per_tensor_with_mask,
+    },
     parallel::Serial,
 };
 use proptest::prelude::*;
@@ -96,6 +98,9 @@ fn the_number_of_threads_changes_nothing() {
             let (mut y, mut mask, mut grad_x) = (vec![0.0; n], vec![0; mask_len(n)], vec![0.0; n]);
             per_tensor_with_mask(isa, team, &x, GRIDS[0], None, &mut y, &mut mask).unwrap();
             backward(isa, team, &y, &mask, &mut grad_x).unwrap();
+            let mut in_place = y.clone();
+            backward_in_place(isa, team, &mut in_place, &mask).unwrap();
+            assert_eq!(bits(&in_place), bits(&grad_x), "{isa:?}");
             (bits(&y), mask, bits(&grad_x))
         };
         let serial = run(&Serial);
@@ -209,6 +214,49 @@ fn each_gradient_meets_its_own_bit_at_every_length() {
             assert_eq!(bits(&grad_x), bits(&expected), "{isa:?} {n}");
         }
     }
+}
+
+fn in_place_is_the_same<T: Element>(from: fn(f32) -> T) {
+    for isa in Isa::available() {
+        for n in (0..=70).chain([511, 512, 513, 1030]) {
+            for often in [1, 3, 100, 2000] {
+                let inside: Vec<_> = (0..n).map(|i| (i + 7) % often != 0).collect();
+                let (mut grad, mask) = (vec![T::ZERO; n], naive::packed(&inside));
+                let grad_y: Vec<T> = naive::finite(n, 2.0).into_iter().map(from).collect();
+                backward(isa, &Serial, &grad_y, &mask, &mut grad).unwrap();
+                let mut in_place = grad_y.clone();
+                backward_in_place(isa, &Serial, &mut in_place, &mask).unwrap();
+                assert_eq!(in_place, grad, "{isa:?} {n} {often}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_masked_in_place_is_the_same() {
+    in_place_is_the_same(|x| x);
+    in_place_is_the_same(f64::from);
+    in_place_is_the_same(Bf16::narrow);
+    in_place_is_the_same(F16::narrow);
+}
+
+#[test]
+fn in_place_too_nan_and_infinity_show_where_they_are_outside() {
+    for isa in Isa::available() {
+        for n in 8..=33 {
+            let mut grad = vec![3.0; n];
+            grad[..5].copy_from_slice(&[f32::NAN, f32::INFINITY, -2.0, -2.0, f32::INFINITY]);
+            let mut mask = vec![0xff; mask_len(n)];
+            [mask[3], mask[7], mask[11]] = [0x7f; 3]; // the first three are outside
+            backward_in_place(isa, &Serial, &mut grad, &mask).unwrap();
+            assert!(grad[0].is_nan() && grad[1].is_nan(), "{isa:?}");
+            assert_eq!(bits(&grad[2..5]), bits(&[-0.0, -2.0, f32::INFINITY]), "{isa:?}");
+            assert!(grad[5..].iter().all(|g| *g == 3.0), "{isa:?} {n}");
+        }
+    }
+    let mut grad = [1.0_f32; 513];
+    assert!(backward_in_place(Isa::best(), &Serial, &mut grad, &[0; 64]).is_err());
+    assert_eq!(grad, [1.0; 513]);
 }
 
 #[test]

@@ -26,11 +26,12 @@ mod core {
     use super::{
         capability::cpu_capability,
         fake_quantize::{
-            Mask, fake_quantize_backward, fake_quantize_learnable_backward,
-            fake_quantize_observed_as_torch_per_tensor, fake_quantize_observed_as_torch_per_tensor_with_mask,
-            fake_quantize_observed_per_channel, fake_quantize_observed_per_channel_with_mask,
-            fake_quantize_observed_per_tensor, fake_quantize_observed_per_tensor_with_mask,
-            fake_quantize_per_channel, fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
+            Backward, Mask, fake_quantize_backward, fake_quantize_backward_in_place,
+            fake_quantize_learnable_backward, fake_quantize_observed_as_torch_per_tensor,
+            fake_quantize_observed_as_torch_per_tensor_with_mask, fake_quantize_observed_per_channel,
+            fake_quantize_observed_per_channel_with_mask, fake_quantize_observed_per_tensor,
+            fake_quantize_observed_per_tensor_with_mask, fake_quantize_per_channel,
+            fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
             fake_quantize_per_tensor_with_mask,
         },
         gemm::{Weight, conv, matmul},

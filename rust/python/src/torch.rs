@@ -246,6 +246,12 @@ impl<'a> View<'a> {
     }
 }
 
+/// How many references there are to `object`.
+pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
+    // SAFETY: the object is alive, and we hold the GIL: a `Bound` says both.
+    unsafe { pyo3::ffi::Py_REFCNT(object.as_ptr()) }
+}
+
 /// # Safety
 /// `first` points to `n` integers that live for `'a`, or `n` is 0.
 unsafe fn integers<'a>(first: *const i64, n: usize) -> &'a [i64] {

@@ -55,6 +55,45 @@ fn block<T: Element>(grad_y: &[T], mask: &[u8], grad_x: &mut [T]) {
     }
 }
 
+/// As [`backward`], in the place of `grad_y`; rows of 16 that are all inside are not even read.
+///
+/// # Errors
+/// [`Error::LengthMismatch`] if `mask` has not [`mask_len`] bytes.
+pub fn backward_in_place<T: Element>(
+    isa: Isa,
+    team: &dyn Team,
+    grad: &mut [T],
+    mask: &[u8],
+) -> Result<(), Error> {
+    check_len("mask", mask.len(), mask_len(grad.len()))?;
+    share_light(team, grad.chunks_mut(BLOCK).zip(mask.chunks(mask_len(BLOCK))), |(grad, mask)| {
+        per_isa!(isa, block_in_place::<T>, [T: Element], (grad: &mut [T], mask: &[u8]) -> ());
+    });
+    Ok(())
+}
+
+#[inline(always)]
+fn block_in_place<T: Element>(grad: &mut [T], mask: &[u8]) {
+    for (grad, mask) in grad.chunks_mut(PACK).zip(mask.chunks(BYTES)) {
+        let words = mask::read(mask);
+        let (rows, rest) = grad.as_chunks_mut::<LANES>();
+        let mut clipped = !words.iter().fold(!0, |all, word| all & word); // one bit for each row, as in a word
+        while clipped != 0 {
+            let row = clipped.leading_zeros();
+            clipped ^= 1 << 31 >> row;
+            let Some(grad) = rows.get_mut(row as usize) else {
+                for (grad, word) in rest.iter_mut().zip(words) {
+                    *grad = through(*grad, word << row);
+                }
+                break; // the bits behind the last element are 0 too
+            };
+            for lane in 0..LANES {
+                grad[lane] = through(grad[lane], words[lane] << row);
+            }
+        }
+    }
+}
+
 /// `grad_y` times the highest bit of `word`.
 #[inline(always)]
 fn through<T: Element>(grad_y: T, word: u32) -> T {

@@ -27,7 +27,7 @@ mod per_channel;
 mod per_tensor;
 
 pub use as_torch::{AsTorch, TorchRule};
-pub use backward::backward;
+pub use backward::{backward, backward_in_place};
 pub use grid::{Bounds, ChannelGrid, Grid};
 pub use learnable::learnable_backward;
 pub use mask::{all_inside, mask_len, unpack};

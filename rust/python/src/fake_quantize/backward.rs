@@ -33,6 +33,21 @@ pub(crate) fn fake_quantize_backward(
 }
 
 #[pyfunction]
+pub(crate) fn fake_quantize_backward_in_place(
+    py: Python<'_>,
+    grad: &Bound<'_, PyAny>,
+    mask: &Bound<'_, Mask>,
+) -> PyResult<()> {
+    let (grad, mask) = (View::of("grad", grad)?, mask.get());
+    mask.check(&grad)?;
+    let mut memory = Memory::default();
+    by_dtype!(grad, T => {
+        let (grad, bits) = (memory.write::<T>(&grad)?, &mask.bits);
+        memory.run(py, || kernels::backward_in_place(isa(), &TorchTeam, grad, bits)).map_err(value_error)
+    })
+}
+
+#[pyfunction]
 #[pyo3(signature = (grad_y, x, grad_x, grad_scale, grad_zero_point, *, scale, zero_point, axis, qmin, qmax, grad_factor))]
 #[allow(clippy::too_many_arguments, reason = "Python names them")]
 pub(crate) fn fake_quantize_learnable_backward(
