@@ -35,10 +35,20 @@ ROWS = (
     "bench_integer.py::test_add_saturating[1-thread-int16]",
     "bench_integer.py::test_requantize[1-thread-int8]",
 )
+PRODUCTS = ("bench_integer_gemm.py::test_matmul_requantize", "bench_integer_gemm.py::test_conv_requantize")
+ROWS_OF = {"baseline": ROWS, "avx2": ROWS, "avx512_vnni": PRODUCTS}
 # What is asked of each, where this floor is asked of AVX-512.
 FLOOR_OF: dict[str, Callable[[float], float]] = {
     "baseline": lambda floor: min(floor, 5.0),
     "avx2": lambda floor: floor if floor <= 1 else AVX2_SHARE * floor,
+    "avx512_vnni": lambda floor: floor,
+}
+# Where AMX is left out of ours, torch's products are not to have it either.
+LIMITS = {"avx512_vnni": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
+WIDER = {
+    "baseline": ("sse42", "avx2", "avx512", "avx512_vnni", "amx", "neon"),
+    "avx2": ("avx512", "avx512_vnni", "amx"),
+    "avx512_vnni": ("amx",),
 }
 
 
@@ -48,10 +58,11 @@ def test_rows(
 ) -> None:
     if threads > 1:
         pytest.skip("instruction sets are compared at one thread")
-    if level == ops.cpu_capability() or (level == "avx2" and not ops.cpu_capability().startswith("avx512")):
-        pytest.skip(f"{ops.cpu_capability()} is not wider")
-    variables = {"NASHQUANT_CPU_CAPABILITY": level}
-    found = elsewhere.rows(pytestconfig, ROWS, "1", tmp_path / "found.json", variables=variables)
+    widest = ops.cpu_capability()
+    if widest not in WIDER[level]:
+        pytest.skip(f"{widest} is not wider")
+    variables = {"NASHQUANT_CPU_CAPABILITY": level, **LIMITS.get(level, {})}
+    found = elsewhere.rows(pytestconfig, ROWS_OF[level], "1", tmp_path / "found.json", variables=variables)
     take(found._replace(rows=[at_level(line, level) for line in found.rows]))
 
 

@@ -20,6 +20,7 @@ _LEVELS = {
     "avx2": "x86-64-v3 (AVX2)",
     "avx512": "x86-64-v4 (AVX-512)",
     "avx512_vnni": "x86-64-v4 with VNNI (AVX-512)",
+    "amx": "x86-64-v4 with VNNI and AMX (AVX-512)",
 }
 _PACKAGES = ("nashquant", "torch")
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-LEVELS = ("baseline", "sse42", "avx2", "avx512", "avx512_vnni", "neon")
+LEVELS = ("baseline", "sse42", "avx2", "avx512", "avx512_vnni", "amx", "neon")
 PROGRAM = """
 import hashlib, torch
 from nashquant import ops
@@ -16,6 +16,8 @@ digest = hashlib.sha256()
 def add(*tensors):
     for tensor in tensors:
         digest.update(tensor.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+def ends(dtype, *shape):
+    return torch.randint(torch.iinfo(dtype).min, torch.iinfo(dtype).max + 1, shape, dtype=dtype)
 torch.manual_seed(0)
 for n in (1, 63, 4099, 200_001):
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
@@ -31,6 +33,12 @@ for n in (1, 63, 4099, 200_001):
     acc = torch.randint(-2**31, 2**31, (n,), dtype=torch.int32)
     for dtype in (torch.int8, torch.int16):
         add(ops.requantize(acc, 3e-8, dtype), ops.add_saturating(acc.to(dtype), (acc >> 8).to(dtype), 0.7, 0.6))
+for of_x in (torch.int8, torch.int16):
+    for of_weight in (torch.int8, torch.int16):
+        x, weight = ends(of_x, 3, 20, 9, 11), ends(of_weight, 33, 20, 3, 3)
+        for bias in (torch.arange(33), torch.arange(33) << 40):
+            add(ops.conv_requantize(x, weight, bias, torch.rand(33).double() / 2**20, of_x, 1, 1))
+        add(ops.conv(x, weight[:20, :1], groups=20), ops.matmul(ends(of_x, 2, 7, 70), ends(of_weight, 70, 5)))
 print(ops.cpu_capability(), digest.hexdigest())
 """
 

@@ -81,6 +81,15 @@ fn all_types(m: usize, n: usize, depth: usize, zero_point: i16) {
 }
 
 #[test]
+fn every_level_is_named() {
+    println!(
+        "instruction sets tested here: {:?}",
+        Isa::available().iter().map(|isa| isa.name()).collect::<Vec<_>>()
+    );
+    assert_eq!(Isa::available().last(), Some(&Isa::best()));
+}
+
+#[test]
 fn tiles_of_all_heights_and_widths_are_exact() {
     for m in 1..=26 {
         all_types(m, 1 + m * 3 % 50, 1 + m % 9, 0);
@@ -93,7 +102,9 @@ fn tiles_of_all_heights_and_widths_are_exact() {
 
 #[test]
 fn depths_around_every_piece_are_exact() {
-    for depth in [1, 2, 3, 4, 5, 509, 510, 511, 512, 1020, 1021, 65_535, 65_537, 100_000] {
+    for depth in
+        [1, 2, 3, 4, 5, 63, 64, 65, 509, 510, 511, 512, 1020, 1021, 32_767, 32_769, 65_535, 65_537, 100_000]
+    {
         all_types(2, 18, depth, 0);
     }
 }
@@ -102,7 +113,9 @@ fn depths_around_every_piece_are_exact() {
 fn extremes_everywhere_do_not_wrap() {
     for depth in [512, 66_000, 131_073] {
         for isa in Isa::available() {
-            for (a, w) in [(i16::MIN, i16::MIN), (i16::MAX, i16::MIN), (i16::MIN, i16::MAX), (-32640, 127)] {
+            // Of the last three, the lower bytes are 255 without a sign; with the upper ones at either end.
+            let ends = [(i16::MIN, i16::MIN), (i16::MAX, i16::MIN), (i16::MIN, i16::MAX), (-32640, 127)];
+            for (a, w) in ends.into_iter().chain([(-32513, -32513), (255, 255), (-1, 32767)]) {
                 let weight = Weight::pack(isa, &vec![w; depth], 1, 1, depth, true).unwrap();
                 let mut y = [0_i64];
                 matmul(&Serial, &vec![a; depth], 1, 0, &weight, None, &Exact64, &mut y).unwrap();
@@ -232,6 +245,38 @@ fn windows_of_every_kind_are_exact() {
                 convolutions::<i8, i16>(g, groups, outputs, zero_point);
                 convolutions::<i16, i16>(g, groups, outputs, zero_point);
             }
+        }
+    }
+}
+
+#[test]
+fn any_number_of_channels_is_convolved_one_by_one() {
+    for channels in [1, 15, 16, 17, 64, 81, 150] {
+        let g = Geometry { size: [1, 5, 4], output: [1, 5, 4], channels, ..SQUARE };
+        convolutions::<i8, i8>(g, channels, 1, 0);
+        convolutions::<i16, i8>(g, channels, 1, 7);
+    }
+}
+
+#[test]
+fn pairs_of_products_that_leave_i16_do_not_wrap() {
+    // Two taps: 128 * (128 + 127) fits into i16, 128 * (128 + 128) does not.
+    let g = Geometry {
+        batch: 1,
+        size: [1, 1, 2],
+        channels: 17,
+        kernel: [1, 1, 2],
+        before: [0; 3],
+        output: [1; 3],
+        ..SQUARE
+    };
+    for (second, sum) in [(-127, 32_640), (-128, 32_768)] {
+        let w: Vec<i8> = [-128, second].repeat(17);
+        for isa in Isa::available() {
+            let weight = Depthwise::new(isa, &w, 17).unwrap();
+            let mut y = [0_i64; 17];
+            conv_depthwise(&Serial, &[-128_i8; 34], g, 0, &weight, None, &Exact64, &mut y).unwrap();
+            assert_eq!(y, [sum; 17], "{isa:?}");
         }
     }
 }

@@ -4,19 +4,28 @@ use super::Geometry;
 use crate::{
     Error, Isa,
     error::check_len,
-    integer::{Accumulator, Integer},
+    integer::{Accumulator, Integer, Lie},
     isa::per_isa,
     matmul::{Finish, largest},
     parallel::{Team, share},
 };
 
+/// Sums that stay in the cache until they are finished.
+const SUMS: usize = 2048;
+
 /// The weight of a depthwise convolution: for each tap, a row of all channels.
 #[derive(Clone, Debug)]
 pub struct Depthwise {
     isa: Isa,
-    taps: Vec<i16>,
+    /// Two by two; the last may be zeros.
+    pairs: Vec<i16>,
+    taps: usize,
+    /// The sum over the taps, for each channel.
+    sums: Vec<i64>,
     /// The largest sum of magnitudes over the taps.
     largest: i64,
+    /// The largest sum of magnitudes over a pair of taps.
+    largest_pair: i64,
 }
 
 impl Depthwise {
@@ -27,11 +36,19 @@ impl Depthwise {
     pub fn new<W: Integer>(isa: Isa, w: &[W], channels: usize) -> Result<Self, Error> {
         let taps = w.len() / channels.max(1);
         check_len("weight", w.len(), taps * channels)?;
-        let sum = |c: usize| w[c * taps..(c + 1) * taps].iter().map(|w| i64::from(w.widen()).abs()).sum();
+        let mut pairs = vec![0; taps.next_multiple_of(2) * channels];
+        for (i, w) in w.iter().enumerate() {
+            pairs[i % taps * channels + i / taps] = w.widen();
+        }
+        let sum = |w: &[W]| w.iter().map(|w| i64::from(w.widen()).abs()).sum::<i64>();
+        let rows = || w.chunks(taps.max(1));
         Ok(Self {
             isa,
-            taps: (0..taps).flat_map(|tap| (0..channels).map(move |c| w[c * taps + tap].widen())).collect(),
-            largest: (0..channels).map(sum).max().unwrap_or(0),
+            pairs,
+            taps,
+            sums: rows().map(|w| w.iter().map(|w| i64::from(w.widen())).sum()).collect(),
+            largest: rows().map(sum).max().unwrap_or(0),
+            largest_pair: rows().flat_map(|w| w.chunks(2)).map(sum).max().unwrap_or(0),
         })
     }
 }
@@ -53,24 +70,30 @@ pub fn conv_depthwise<T: Integer, F: Finish>(
     y: &mut [F::Y],
 ) -> Result<(), Error> {
     let (windows, channels) = (geometry.check(x.len())?, geometry.channels);
-    check_len("weight", weight.taps.len(), geometry.taps() * channels)?;
+    check_len("weight", weight.taps * weight.sums.len(), geometry.taps() * channels)?;
     check_len("y", y.len(), windows.saturating_mul(channels))?;
-    let none = vec![0; channels];
-    let bias = bias.unwrap_or(&none);
-    check_len("bias", bias.len(), channels)?;
+    if let Some(bias) = bias {
+        check_len("bias", bias.len(), channels)?;
+    }
     finish.check(channels)?;
     if channels == 0 {
         return Ok(());
     }
-    let beyond = bias.iter().map(|bias| bias.unsigned_abs()).max().unwrap_or(0);
+    let bias = |channel: usize| bias.map_or(0, |bias| bias[channel]);
+    let beyond = (0..channels).map(|channel| bias(channel).unsigned_abs()).max().unwrap_or(0);
     let bound = weight.largest as u128 * largest::<T>(zero_point) as u128 + u128::from(beyond);
+    let offset = |(channel, sum): (usize, &i64)| bias(channel) - i64::from(zero_point) * sum;
+    let offsets: Vec<i64> = weight.sums.iter().enumerate().map(offset).collect();
+    let outside = vec![T::narrow(zero_point.into()); channels];
     let block = (16 * 1024 / channels).max(1);
     share(team, y.chunks_mut(block * channels).enumerate(), |(i, y)| {
-        let job = Job { x, geometry, zero_point: zero_point.into(), weight, bias, first: i * block };
-        if bound <= i32::MAX as u128 {
-            job.run::<i32, F>(finish, y);
-        } else {
+        let job = Job { x, geometry, weight, outside: &outside, offsets: &offsets, first: i * block };
+        if bound > i32::MAX as u128 {
             job.run::<i64, F>(finish, y);
+        } else if weight.largest_pair * largest::<T>(0) <= i16::MAX.into() {
+            job.run::<Paired, F>(finish, y);
+        } else {
+            job.run::<i32, F>(finish, y);
         }
     });
     Ok(())
@@ -80,103 +103,117 @@ pub fn conv_depthwise<T: Integer, F: Finish>(
 struct Job<'a, T> {
     x: &'a [T],
     geometry: Geometry,
-    zero_point: i32,
     weight: &'a Depthwise,
-    bias: &'a [i64],
+    /// What lies under a tap that is not inside.
+    outside: &'a [T],
+    offsets: &'a [i64],
     first: usize,
 }
 
 impl<T: Integer> Job<'_, T> {
-    fn run<A: Sum, F: Finish>(&self, finish: &F, y: &mut [F::Y])
+    fn run<S: Sum, F: Finish>(&self, finish: &F, y: &mut [F::Y])
     where
-        i64: From<A>,
+        i64: From<S::Acc>,
     {
-        let (channels, isa, geometry) = (self.geometry.channels, self.weight.isa, self.geometry);
-        let bias: Vec<A> = self.bias.iter().map(|bias| A::of(*bias)).collect();
-        let mut acc = bias.clone();
-        let mut inside = Vec::with_capacity(geometry.taps());
-        for (row, y) in y.chunks_mut(channels).enumerate() {
-            let (image, corner) = geometry.corner(self.first + row);
-            inside.clear();
-            let [depth, height, width] = geometry.kernel;
-            for d in 0..depth {
-                let Some(at_d) = geometry.inside(0, corner[0], d) else { continue };
-                for h in 0..height {
-                    let Some(at_h) = geometry.inside(1, corner[1], h) else { continue };
-                    let line =
-                        ((image * geometry.size[0] + at_d) * geometry.size[1] + at_h) * geometry.size[2];
-                    for w in 0..width {
-                        let Some(at_w) = geometry.inside(2, corner[2], w) else { continue };
-                        let tap = (d * height + h) * width + w;
-                        inside.push(((line + at_w) * channels, tap * channels));
-                    }
-                }
+        let (channels, isa) = (self.offsets.len(), self.weight.isa);
+        let offsets: Vec<S::Acc> = self.offsets.iter().map(|offset| S::of(*offset)).collect();
+        let some = (SUMS / channels).max(1);
+        let mut acc = vec![S::of(0); some.min(y.len() / channels) * channels];
+        let mut under = Vec::with_capacity(self.weight.taps + 1);
+        let lie = Lie { length: channels, width: channels, stride: channels, channel: 0, columns: true };
+        for (i, y) in y.chunks_mut(some * channels).enumerate() {
+            let acc = &mut acc[..y.len()];
+            for (row, acc) in acc.chunks_mut(channels).enumerate() {
+                under.clear();
+                self.geometry.under(self.x, self.first + i * some + row, self.outside, &mut under);
+                under.resize(self.weight.taps.next_multiple_of(2), self.outside);
+                let (under, pairs, offsets) = (&under[..], &self.weight.pairs[..], &offsets[..]);
+                per_isa!(isa, window::<T, S>, [T: Integer, S: Sum],
+                    (under: &[&[T]], pairs: &[i16], offsets: &[S::Acc], acc: &mut [S::Acc]) -> ());
             }
-            let (x, taps, bias, zero_point) = (self.x, &self.weight.taps[..], &bias[..], self.zero_point);
-            let (acc, inside) = (&mut acc[..], &inside[..]);
-            per_isa!(isa, window::<T, A>, [T: Integer, A: Sum],
-                (x: &[T], taps: &[i16], inside: &[(usize, usize)], zero_point: i32, bias: &[A], acc: &mut [A]) -> ());
-            finish.row(isa, acc, 0, y);
+            finish.rows(isa, acc, lie, y);
         }
     }
 }
 
-/// The accumulators of a depthwise convolution.
-trait Sum: Accumulator {
-    fn of(value: i64) -> Self;
-    fn plus_product(self, x: i32, w: i32) -> Self;
+/// How the products of two taps are added to a sum.
+trait Sum {
+    type Acc: Accumulator;
+    fn of(value: i64) -> Self::Acc;
+    fn plus(sum: Self::Acc, x: (i16, i16), w: (i16, i16)) -> Self::Acc;
+}
+
+/// To an i32, of pairs that fit into i16: half as wide, so twice as many at once.
+struct Paired;
+
+impl Sum for Paired {
+    type Acc = i32;
+    fn of(value: i64) -> i32 {
+        value as i32
+    }
+    #[inline(always)]
+    fn plus(sum: i32, x: (i16, i16), w: (i16, i16)) -> i32 {
+        sum.wrapping_add(x.0.wrapping_mul(w.0).wrapping_add(x.1.wrapping_mul(w.1)).into())
+    }
 }
 
 impl Sum for i32 {
-    fn of(value: i64) -> Self {
-        value as Self
+    type Acc = i32;
+    fn of(value: i64) -> i32 {
+        value as i32
     }
     #[inline(always)]
-    fn plus_product(self, x: i32, w: i32) -> Self {
-        self.wrapping_add(x.wrapping_mul(w))
+    fn plus(sum: i32, x: (i16, i16), w: (i16, i16)) -> i32 {
+        let product = |x: i16, w: i16| i32::from(x).wrapping_mul(w.into());
+        sum.wrapping_add(product(x.0, w.0)).wrapping_add(product(x.1, w.1))
     }
 }
 
 impl Sum for i64 {
-    fn of(value: i64) -> Self {
+    type Acc = i64;
+    fn of(value: i64) -> i64 {
         value
     }
     #[inline(always)]
-    fn plus_product(self, x: i32, w: i32) -> Self {
-        self + Self::from(x) * Self::from(w)
+    fn plus(sum: i64, x: (i16, i16), w: (i16, i16)) -> i64 {
+        sum + i64::from(i32::from(x.0) * i32::from(w.0)) + i64::from(i32::from(x.1) * i32::from(w.1))
     }
 }
 
-/// The sums of all channels under the taps that are inside, some channels at a time.
+/// The sums of all channels under the taps, many channels at a time.
 #[inline(always)]
-fn window<T: Integer, A: Sum>(
-    x: &[T],
-    taps: &[i16],
-    inside: &[(usize, usize)],
-    zero_point: i32,
-    bias: &[A],
-    acc: &mut [A],
+fn window<T: Integer, S: Sum>(under: &[&[T]], pairs: &[i16], offsets: &[S::Acc], acc: &mut [S::Acc]) {
+    let mut first = 0;
+    while first + 64 <= acc.len() {
+        channels::<T, S, 64>(under, pairs, first, offsets, acc);
+        first += 64;
+    }
+    while first + 16 <= acc.len() {
+        channels::<T, S, 16>(under, pairs, first, offsets, acc);
+        first += 16;
+    }
+    while first < acc.len() {
+        channels::<T, S, 1>(under, pairs, first, offsets, acc);
+        first += 1;
+    }
+}
+
+#[inline(always)]
+fn channels<T: Integer, S: Sum, const N: usize>(
+    under: &[&[T]],
+    pairs: &[i16],
+    first: usize,
+    offsets: &[S::Acc],
+    acc: &mut [S::Acc],
 ) {
-    const N: usize = 16;
-    for (i, acc) in acc.chunks_mut(N).enumerate() {
-        let first = i * N;
-        if let Ok(acc) = <&mut [A; N]>::try_from(&mut *acc) {
-            acc.copy_from_slice(&bias[first..][..N]);
-            let mut sums = *acc;
-            for (x_at, tap_at) in inside {
-                let (x, w) = (&x[x_at + first..][..N], &taps[tap_at + first..][..N]);
-                for ((sum, x), w) in sums.iter_mut().zip(x).zip(w) {
-                    *sum = sum.plus_product(i32::from(x.widen()) - zero_point, i32::from(*w));
-                }
-            }
-            *acc = sums;
-            continue;
-        }
-        for (c, acc) in acc.iter_mut().enumerate() {
-            let terms = inside.iter().map(|(x_at, tap_at)| (x[x_at + first + c], taps[tap_at + first + c]));
-            let of =
-                |sum: A, (x, w): (T, i16)| sum.plus_product(i32::from(x.widen()) - zero_point, i32::from(w));
-            *acc = terms.fold(bias[first + c], of);
+    let mut sums = [S::of(0); N];
+    sums.copy_from_slice(&offsets[first..][..N]);
+    for ([a, b], w) in under.as_chunks::<2>().0.iter().zip(pairs.chunks_exact(2 * acc.len())) {
+        let (a, b) = (&a[first..][..N], &b[first..][..N]);
+        let (w_a, w_b) = (&w[first..][..N], &w[acc.len() + first..][..N]);
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum = S::plus(*sum, (a[i].widen(), b[i].widen()), (w_a[i], w_b[i]));
         }
     }
+    acc[first..][..N].copy_from_slice(&sums);
 }

@@ -57,6 +57,22 @@ impl Geometry {
         usize::try_from(place).ok().filter(|&place| place < self.size[dimension])
     }
 
+    /// For each tap of window `row`, all channels under it, or `outside`.
+    pub(super) fn under<'a, T>(&self, x: &'a [T], row: usize, outside: &'a [T], under: &mut Vec<&'a [T]>) {
+        let (image, corner) = self.corner(row);
+        let [depth, height, width] = self.kernel;
+        for d in 0..depth {
+            let d = self.inside(0, corner[0], d).map(|d| image * self.size[0] + d);
+            for h in 0..height {
+                let h = d.and_then(|d| Some(d * self.size[1] + self.inside(1, corner[1], h)?));
+                for w in 0..width {
+                    let w = h.and_then(|h| Some(h * self.size[2] + self.inside(2, corner[2], w)?));
+                    under.push(w.map_or(outside, |w| &x[w * self.channels..(w + 1) * self.channels]));
+                }
+            }
+        }
+    }
+
     /// Writes what lies under the taps of window `row`, of `channels` channels from `first` on.
     pub(super) fn gather<T: Copy>(
         &self,

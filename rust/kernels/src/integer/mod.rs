@@ -11,6 +11,7 @@
 mod add;
 mod arithmetic;
 mod factor;
+mod fused;
 mod lookup;
 mod mul;
 mod requantize;
@@ -21,7 +22,7 @@ pub use arithmetic::{Arithmetic, Rounding};
 pub use factor::{Factor, Factors};
 pub use lookup::lookup;
 pub use mul::mul_saturating;
-pub use requantize::{Accumulator, Output, Requantizer, requantize};
+pub use requantize::{Accumulator, Lie, Output, Requantizer, requantize};
 
 /// An integer type of a quantized tensor; results saturate at its ends.
 pub trait Integer: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {

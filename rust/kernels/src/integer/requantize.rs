@@ -5,8 +5,9 @@
 //! ```
 
 use super::{
-    Arithmetic, Factor, Integer,
+    Arithmetic, Factor, Integer, Rounding,
     arithmetic::{Round, by_rounding},
+    fused::{self, Held},
     step::{Step, wide},
 };
 use crate::{
@@ -35,7 +36,7 @@ impl Output {
     }
 
     /// The ends before the zero point is added, so that they hold for numbers of any size.
-    fn ends(self) -> (i32, i32) {
+    pub(super) fn ends(self) -> (i32, i32) {
         let zero_point = i32::from(self.zero_point);
         (i32::from(self.qmin) - zero_point, i32::from(self.qmax) - zero_point)
     }
@@ -48,6 +49,8 @@ pub struct Requantizer {
     multipliers: Vec<u32>,
     shifts: Vec<u32>,
     limits: Vec<u32>,
+    /// The factors as f64, exact; none where the rounding is not that of f64.
+    scales: Option<Vec<f64>>,
     arithmetic: Arithmetic,
     output: Output,
 }
@@ -61,10 +64,12 @@ impl Requantizer {
         let factors =
             factors.iter().map(|value| Factor::new(*value, arithmetic)).collect::<Result<Vec<_>, _>>()?;
         let steps = || factors.iter().map(|factor| Step::new(*factor));
+        let scales = || factors.iter().map(|factor| fused::scale(*factor)).collect();
         Ok(Self {
             multipliers: steps().map(|step| step.multiplier).collect(),
             shifts: steps().map(|step| step.shift).collect(),
             limits: steps().map(|step| step.limit).collect(),
+            scales: (arithmetic.rounding == Rounding::HalfEven).then(scales),
             factors,
             arithmetic,
             output,
@@ -77,17 +82,58 @@ impl Requantizer {
         self.factors.len()
     }
 
+    /// The factors as f64, where a fused multiply-add does it.
+    fn fused(&self, isa: Isa) -> Option<&[f64]> {
+        self.scales.as_deref().filter(|_| isa.has_fma())
+    }
+
+    /// As it reads.
+    fn one<T: Integer>(&self, acc: i64, channel: usize) -> T {
+        let (low, high) = self.output.ends();
+        let rounded = wide(acc, self.factors[channel], self.arithmetic.rounding);
+        T::narrow(rounded.clamp(low, high) + i32::from(self.output.zero_point))
+    }
+
     fn step(&self, channel: usize) -> Step {
         let (multiplier, shift) = (self.multipliers[channel], self.shifts[channel]);
         Step { multiplier, shift, limit: self.limits[channel] }
     }
 }
 
+/// How rows of accumulators lie, and those of their results: `length` of them, `width` and `stride` apart.
+#[derive(Clone, Copy, Debug)]
+pub struct Lie {
+    pub(crate) length: usize,
+    pub(crate) width: usize,
+    pub(crate) stride: usize,
+    /// Of the first column.
+    pub(crate) channel: usize,
+    /// Is the next column one of the next channel?
+    pub(crate) columns: bool,
+}
+
+impl Lie {
+    /// A run of `n`.
+    fn run(n: usize, channel: usize, columns: bool) -> Self {
+        Self { length: n, width: n, stride: n, channel, columns }
+    }
+
+    #[inline(always)]
+    pub(crate) fn rows<'a, A, T>(
+        self,
+        acc: &'a [A],
+        y: &'a mut [T],
+    ) -> impl Iterator<Item = (&'a [A], &'a mut [T])> {
+        let rows = acc.chunks(self.width.max(1)).zip(y.chunks_mut(self.stride.max(1)));
+        rows.map(move |(acc, y)| (&acc[..self.length], &mut y[..self.length]))
+    }
+}
+
 /// An integer type of accumulators.
 pub trait Accumulator: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
-    /// Requantizes a run that begins at a channel: with its factor, or each with the next one if `rows`.
+    /// Requantizes rows.
     #[doc(hidden)]
-    fn run<T: Integer>(isa: Isa, acc: &[Self], by: &Requantizer, channel: usize, rows: bool, y: &mut [T]);
+    fn rows<T: Integer>(isa: Isa, acc: &[Self], lie: Lie, by: &Requantizer, y: &mut [T]);
 }
 
 /// Writes the requantized `acc` to `y`. With one factor `layout` is of no account; else its channels have one each.
@@ -123,7 +169,8 @@ pub fn requantize<A: Accumulator, T: Integer>(
             let n = (run - first % run).min(acc.len());
             let (now, later) = acc.split_at(n);
             let (y_now, y_later) = y.split_at_mut(n);
-            A::run(isa, now, by, if rows { 0 } else { first / run % layout.channels }, rows, y_now);
+            let channel = if rows { 0 } else { first / run % layout.channels };
+            A::rows(isa, now, Lie::run(n, channel, rows), by, y_now);
             (acc, y, first) = (later, y_later, first + n);
         }
     });
@@ -131,35 +178,53 @@ pub fn requantize<A: Accumulator, T: Integer>(
 }
 
 impl Accumulator for i32 {
-    fn run<T: Integer>(isa: Isa, acc: &[i32], by: &Requantizer, channel: usize, rows: bool, y: &mut [T]) {
-        by_rounding!(by.arithmetic.rounding, R => if rows {
-            per_isa!(isa, row::<T, R>, [T: Integer, R: Round], (acc: &[i32], by: &Requantizer, channel: usize, y: &mut [T]) -> ());
-        } else {
-            let (step, output) = (by.step(channel), by.output);
-            per_isa!(isa, run::<T, R>, [T: Integer, R: Round], (acc: &[i32], step: Step, output: Output, y: &mut [T]) -> ());
-        });
+    fn rows<T: Integer>(isa: Isa, acc: &[i32], lie: Lie, by: &Requantizer, y: &mut [T]) {
+        let output = by.output;
+        if let Some(scales) = by.fused(isa) {
+            return fused::<i32, T>(isa, acc, lie, scales, output, y);
+        }
+        let (step, channel) = (by.step(lie.channel), lie.channel);
+        for (acc, y) in lie.rows(acc, y) {
+            by_rounding!(by.arithmetic.rounding, R => if lie.columns {
+                per_isa!(isa, row::<T, R>, [T: Integer, R: Round], (acc: &[i32], by: &Requantizer, channel: usize, y: &mut [T]) -> ());
+            } else {
+                per_isa!(isa, run::<T, R>, [T: Integer, R: Round], (acc: &[i32], step: Step, output: Output, y: &mut [T]) -> ());
+            });
+        }
     }
 }
 
-/// Wider accumulators mostly fit into 32 bits: a block that does takes the quick way.
+/// Wider accumulators mostly fit into f64, or a piece of them into 32 bits, and take the quick way.
 impl Accumulator for i64 {
-    fn run<T: Integer>(isa: Isa, acc: &[i64], by: &Requantizer, channel: usize, rows: bool, y: &mut [T]) {
+    fn rows<T: Integer>(isa: Isa, acc: &[i64], lie: Lie, by: &Requantizer, y: &mut [T]) {
         const N: usize = 256;
-        let (low, high) = by.output.ends();
+        if let Some(scales) = by.fused(isa)
+            && per_isa!(isa, fused::within, [], (acc: &[i64]) -> bool)
+        {
+            return fused::<i64, T>(isa, acc, lie, scales, by.output, y);
+        }
         let mut narrow = [0; N];
-        for (i, (acc, y)) in acc.chunks(N).zip(y.chunks_mut(N)).enumerate() {
-            let channel = if rows { channel + i * N } else { channel };
-            let narrow = &mut narrow[..acc.len()];
-            if per_isa!(isa, narrowed, [], (acc: &[i64], narrow: &mut [i32]) -> bool) {
-                i32::run(isa, narrow, by, channel, rows, y);
-                continue;
-            }
-            for (i, (acc, y)) in acc.iter().zip(y).enumerate() {
-                let factor = by.factors[if rows { channel + i } else { channel }];
-                let rounded = wide(*acc, factor, by.arithmetic.rounding);
-                *y = T::narrow(rounded.clamp(low, high) + i32::from(by.output.zero_point));
+        for (acc, y) in lie.rows(acc, y) {
+            for (i, (acc, y)) in acc.chunks(N).zip(y.chunks_mut(N)).enumerate() {
+                let channel = lie.channel + if lie.columns { i * N } else { 0 };
+                let narrow = &mut narrow[..acc.len()];
+                if per_isa!(isa, narrowed, [], (acc: &[i64], narrow: &mut [i32]) -> bool) {
+                    i32::rows(isa, narrow, Lie::run(acc.len(), channel, lie.columns), by, y);
+                    continue;
+                }
+                let channel = |i| channel + if lie.columns { i } else { 0 };
+                acc.iter().zip(y).enumerate().for_each(|(i, (acc, y))| *y = by.one(*acc, channel(i)));
             }
         }
+    }
+}
+
+fn fused<A: Held, T: Integer>(isa: Isa, acc: &[A], lie: Lie, scales: &[f64], output: Output, y: &mut [T]) {
+    let (scales, scale) = (&scales[lie.channel..], scales[lie.channel]);
+    if lie.columns {
+        per_isa!(isa, fused::each::<A, T>, [A: Held, T: Integer], (acc: &[A], lie: Lie, scales: &[f64], output: Output, y: &mut [T]) -> ());
+    } else {
+        per_isa!(isa, fused::one::<A, T>, [A: Held, T: Integer], (acc: &[A], lie: Lie, scale: f64, output: Output, y: &mut [T]) -> ());
     }
 }
 

@@ -8,13 +8,19 @@
 //! The sums are i32 modulo 2^32 where the weight's own values prove that the end fits (whatever wraps between comes
 //! back), else i64 over pieces of the depth.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod block;
+mod bytes;
+mod finish;
+mod form;
+mod sums;
 mod tile;
 mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use block::{Exact32, Exact64, Finish, Requantized};
+pub use finish::{Exact32, Exact64, Finish, Requantized};
 pub use weight::Weight;
 
 use crate::{Error, error::check_len, integer::Integer, parallel::Team};

@@ -4,7 +4,11 @@
 //! for step in steps: for row: for output: acc[row][output] += dot(a[row][step], b[step][output])     # 4 bytes each
 //! ```
 
-use super::weight::{GROUP_BYTES, PANEL, PairLine, QuadLine};
+use super::{
+    bytes::Byte,
+    form::Raised,
+    weight::{GROUP_BYTES, PANEL, PairLine, QuadLine},
+};
 use crate::{Isa, isa::per_isa};
 
 /// Rows of activations, `stride` elements apart, from the first of `steps` groups on.
@@ -24,31 +28,62 @@ pub(super) struct Columns<'a, B> {
     pub(super) count: usize,
 }
 
-/// Writes all products to `acc`, whose rows are `panels * 16` long. Modulo 2^32: right wherever the result fits.
-pub(super) fn pairs(isa: Isa, a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) {
+/// Adds all products to `acc`, whose rows are `panels * 16` long; or writes them, added to `start`, which is a row.
+/// Modulo 2^32: right wherever the result fits.
+pub(super) fn pairs(
+    isa: Isa,
+    a: Rows<'_, i16>,
+    b: Columns<'_, PairLine>,
+    start: Option<&[i32]>,
+    acc: &mut [i32],
+) {
     #[cfg(target_arch = "x86_64")]
-    if super::x86::pairs(isa, a, b, acc) {
+    if super::x86::pairs(isa, a, b, start, acc) {
         return;
     }
-    per_isa!(isa, portable, [], (a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) -> ());
+    per_isa!(isa, portable, [], (a: Rows<'_, i16>, b: Columns<'_, PairLine>, start: Option<&[i32]>, acc: &mut [i32]) -> ());
 }
 
 /// The same of unsigned and signed bytes, on CPUs with VNNI.
-pub(super) fn quads(isa: Isa, a: Rows<'_, u8>, b: Columns<'_, QuadLine>, acc: &mut [i32]) {
+pub(super) fn quads(
+    isa: Isa,
+    a: Rows<'_, Raised>,
+    b: Columns<'_, QuadLine>,
+    start: Option<&[i32]>,
+    acc: &mut [i32],
+) {
     #[cfg(target_arch = "x86_64")]
-    if super::x86::quads(isa, a, b, acc) {
+    if super::x86::quads(isa, a, b, start, acc) {
         return;
     }
     unreachable!("quads are packed only for {isa:?} with VNNI")
 }
 
+/// The same of bytes with signs or without, on CPUs with AMX. The stride is that of 16 rows; as of `a`, there are whole
+/// tiles of them in `acc`.
+pub(super) fn bytes(
+    isa: Isa,
+    signs: (bool, bool),
+    a: Rows<'_, Byte>,
+    b: Columns<'_, QuadLine>,
+    start: Option<&[i32]>,
+    acc: &mut [i32],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if super::amx::bytes(isa, signs, a, b, start, acc) {
+        return;
+    }
+    unreachable!("bytes are packed only for {isa:?} with AMX")
+}
+
 #[inline(always)]
-fn portable(a: Rows<'_, i16>, b: Columns<'_, PairLine>, acc: &mut [i32]) {
+fn portable(a: Rows<'_, i16>, b: Columns<'_, PairLine>, start: Option<&[i32]>, acc: &mut [i32]) {
     const UNITS: usize = GROUP_BYTES / 2;
     for (row, acc) in acc.chunks_mut(b.count * PANEL).take(a.count).enumerate() {
         let a = &a.a[row * a.stride..][..a.steps * UNITS];
         for (panel, acc) in acc.chunks_mut(PANEL).enumerate() {
             let mut sums = [0_i32; PANEL];
+            sums.copy_from_slice(start.map_or(&*acc, |start| &start[panel * PANEL..][..PANEL]));
             for (a, PairLine(b)) in a.chunks_exact(UNITS).zip(&b.b[panel * b.panel..]) {
                 let (first, second) = (i32::from(a[0]), i32::from(a[1]));
                 for (sum, b) in sums.iter_mut().zip(b.chunks_exact(UNITS)) {

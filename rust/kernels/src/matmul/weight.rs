@@ -26,6 +26,8 @@ pub(super) enum Panels {
     Pairs(Vec<PairLine>),
     /// The upper and the lower byte of i16 for themselves, as i16 with a sign: `upper * 256 + lower`.
     Halves(Vec<PairLine>, Vec<PairLine>),
+    /// Bytes, the lowest first; all but the last have no sign. Against activations of as many bytes as it says.
+    Bytes(Vec<Vec<QuadLine>>, usize),
 }
 
 /// A weight `[groups * outputs, depth]`, packed once for one instruction set.
@@ -59,10 +61,19 @@ impl Weight {
         let len = groups.checked_mul(outputs).and_then(|n| n.checked_mul(depth));
         check_len("weight", w.len(), len.unwrap_or(usize::MAX))?;
         let rows = || (0..groups * outputs).map(|row| &w[row * depth..(row + 1) * depth]);
-        let order = |of: &dyn Fn(i16) -> i16, units| ordered(w, groups, outputs, depth, units, of);
         let narrow = W::ENDS.1 == i16::from(i8::MAX);
-        let panels = if narrow && !wide && isa.has_vnni() {
-            Panels::Quads(lines(&order(&|w| w, 4), |w| QuadLine(w.map(|w| w as i8))))
+        let order = |of: &dyn Fn(i16) -> i16, units| {
+            let shape = Shape::new(isa, outputs, depth, units);
+            ordered(w, groups, outputs, depth, shape, of)
+        };
+        let bytes = |shift| lines(&order(&|w| w >> shift, 4), |w| QuadLine(w.map(|w| w as i8)));
+        let panels = if isa.has_amx() {
+            Panels::Bytes(
+                (0..if narrow { 1 } else { 2 }).map(|i| bytes(8 * i)).collect(),
+                1 + usize::from(wide),
+            )
+        } else if narrow && !wide && isa.has_vnni() {
+            Panels::Quads(bytes(0))
         } else if narrow || !wide {
             Panels::Pairs(lines(&order(&|w| w, 2), PairLine))
         } else {
@@ -106,17 +117,32 @@ impl Weight {
 
     /// Elements of a group of the depth.
     pub(super) fn units(&self) -> usize {
-        if matches!(self.panels, Panels::Quads(_)) { 4 } else { 2 }
+        if matches!(self.panels, Panels::Quads(_) | Panels::Bytes(..)) { 4 } else { 2 }
     }
 
-    /// Groups along the depth; the last may be filled up with zeros.
-    pub(super) fn steps(&self) -> usize {
-        self.depth.div_ceil(self.units())
+    pub(super) fn shape(&self) -> Shape {
+        Shape::new(self.isa, self.outputs, self.depth, self.units())
     }
+}
 
-    /// Panels of one group of outputs; the last may be filled up with zeros.
-    pub(super) fn panels_per_group(&self) -> usize {
-        self.outputs.div_ceil(PANEL)
+/// How large the panels of one group of outputs are: at least one step; what is too much holds zeros.
+#[derive(Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) panels: usize,
+    /// Groups along the depth.
+    pub(super) steps: usize,
+    /// Elements of such a group.
+    pub(super) units: usize,
+}
+
+impl Shape {
+    fn new(isa: Isa, outputs: usize, depth: usize, units: usize) -> Self {
+        let (panels, steps) = (outputs.div_ceil(PANEL), depth.div_ceil(units).max(1));
+        if isa.has_amx() {
+            // Two tiles by 16 groups: a whole register of AMX.
+            return Self { panels: panels.next_multiple_of(2), steps: steps.next_multiple_of(16), units };
+        }
+        Self { panels, steps, units }
     }
 }
 
@@ -126,10 +152,9 @@ fn ordered<W: Integer>(
     groups: usize,
     outputs: usize,
     depth: usize,
-    units: usize,
+    Shape { panels, steps, units }: Shape,
     of: &dyn Fn(i16) -> i16,
 ) -> Vec<i16> {
-    let (steps, panels) = (depth.div_ceil(units), outputs.div_ceil(PANEL));
     let mut packed = vec![0; groups * panels * steps * PANEL * units];
     for group in 0..groups {
         for output in 0..outputs {

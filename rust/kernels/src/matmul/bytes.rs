@@ -1,0 +1,73 @@
+//! Activations as AMX multiplies them: each byte for itself.
+
+use std::ops::Range;
+
+use super::{
+    form::{Form, Part},
+    tile::{self, Rows},
+    weight::{Panels, Weight},
+};
+use crate::{integer::Integer, isa::per_isa};
+
+/// One of the bytes of an activation; the highest has the sign. What a register takes at once lies together: for 16 rows
+/// the lowest bytes, then the highest, of which each has 16 rows of 64 for every 16 steps.
+#[derive(Clone, Copy, Default)]
+#[repr(transparent)]
+pub(super) struct Byte(u8);
+
+impl Byte {
+    /// Rows of a register.
+    pub(super) const ROWS: usize = 16;
+    /// Bytes of a row of it.
+    pub(super) const LINE: usize = 64;
+}
+
+impl Form for Byte {
+    const HEIGHT: usize = 2 * Self::ROWS;
+    const PIECE: usize = 8192; // of 4; 32768 * 255 * 255 < 2^31, and so is 32768 * 2 * 255 * 128
+
+    fn planes(weight: &Weight) -> usize {
+        if let Panels::Bytes(_, planes) = weight.panels { planes } else { 1 }
+    }
+
+    fn places(weight: &Weight) -> usize {
+        if let Panels::Bytes(b, planes) = &weight.panels { b.len() + planes - 1 } else { 1 }
+    }
+
+    fn pack<T: Integer>(weight: &Weight, x: &[T], row: usize, a: &mut [Self]) {
+        let (isa, plane) = (weight.isa, Self::ROWS * x.len());
+        let a = &mut a[row / Self::ROWS * plane * Self::planes(weight)..][row % Self::ROWS * Self::LINE..];
+        for byte in 0..Self::planes(weight) as u32 {
+            let a = &mut a[byte as usize * plane..];
+            per_isa!(isa, each, [T: Integer], (x: &[T], byte: u32, a: &mut [Byte]) -> ());
+        }
+
+        #[inline(always)]
+        fn each<T: Integer>(x: &[T], byte: u32, a: &mut [Byte]) {
+            for (x, a) in x.as_chunks::<{ Byte::LINE }>().0.iter().zip(a.chunks_mut(Byte::ROWS * Byte::LINE))
+            {
+                a.iter_mut().zip(x).for_each(|(a, x)| *a = Byte((x.widen() >> (8 * byte)) as u8));
+            }
+        }
+    }
+
+    fn multiply(
+        part: &Part<'_>,
+        a: &[Self],
+        rows: usize,
+        place: usize,
+        steps: Range<usize>,
+        mut start: Option<&[i32]>,
+        acc: &mut [i32],
+    ) {
+        let Panels::Bytes(b, planes) = &part.weight.panels else { return };
+        let plane = Self::ROWS * part.weight.shape().steps * 4;
+        for (i, of_b) in b.iter().enumerate() {
+            let Some(of_a) = place.checked_sub(i).filter(|of_a| of_a < planes) else { continue };
+            let from = &a[of_a * plane + steps.start * 4 * Self::ROWS..];
+            let a = Rows { a: from, stride: planes * plane, count: rows, steps: steps.len() };
+            let signs = (of_a + 1 == *planes, i + 1 == b.len());
+            tile::bytes(part.weight.isa, signs, a, part.columns(of_b, steps.start), start.take(), acc);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What becomes of the sums: they are kept, or requantized.
+
+use std::marker::PhantomData;
+
+use crate::{
+    Error, Isa,
+    error::check_len,
+    integer::{Accumulator, Integer, Lie, Requantizer},
+};
+
+/// What becomes of exact sums.
+pub trait Finish: Sync {
+    /// The number type of the output.
+    type Y: Copy + Send;
+    /// An error unless it fits so many outputs.
+    #[doc(hidden)]
+    fn check(&self, _outputs: usize) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Writes rows of sums.
+    #[doc(hidden)]
+    fn rows<A: Accumulator>(&self, isa: Isa, acc: &[A], lie: Lie, y: &mut [Self::Y])
+    where
+        i64: From<A>;
+}
+
+/// The sums themselves, as i32: for whom it was proved that they fit.
+pub struct Exact32;
+/// The sums themselves, as i64.
+pub struct Exact64;
+/// Requantized.
+pub struct Requantized<'a, T>(&'a Requantizer, PhantomData<T>);
+
+impl<'a, T: Integer> Requantized<'a, T> {
+    /// To integers of `T`.
+    #[must_use]
+    pub fn new(by: &'a Requantizer) -> Self {
+        Self(by, PhantomData)
+    }
+}
+
+impl Finish for Exact32 {
+    type Y = i32;
+    fn rows<A: Accumulator>(&self, _: Isa, acc: &[A], lie: Lie, y: &mut [i32])
+    where
+        i64: From<A>,
+    {
+        for (acc, y) in lie.rows(acc, y) {
+            y.iter_mut().zip(acc).for_each(|(y, acc)| *y = i64::from(*acc) as i32);
+        }
+    }
+}
+
+impl Finish for Exact64 {
+    type Y = i64;
+    fn rows<A: Accumulator>(&self, _: Isa, acc: &[A], lie: Lie, y: &mut [i64])
+    where
+        i64: From<A>,
+    {
+        for (acc, y) in lie.rows(acc, y) {
+            y.iter_mut().zip(acc).for_each(|(y, acc)| *y = (*acc).into());
+        }
+    }
+}
+
+impl<T: Integer> Finish for Requantized<'_, T> {
+    type Y = T;
+    fn check(&self, outputs: usize) -> Result<(), Error> {
+        if self.0.channels() == 1 { Ok(()) } else { check_len("factor", self.0.channels(), outputs) }
+    }
+    fn rows<A: Accumulator>(&self, isa: Isa, acc: &[A], lie: Lie, y: &mut [T])
+    where
+        i64: From<A>,
+    {
+        let columns = self.0.channels() > 1;
+        A::rows(isa, acc, Lie { channel: if columns { lie.channel } else { 0 }, columns, ..lie }, self.0, y);
+    }
+}
