@@ -8,7 +8,7 @@ import pytest
 import torch
 from benches.harness import Rival, Row
 from benches.harness.memory import copy_of
-from benches.sizes import AT_TWO_THREADS, QINT8, SIZES, backward, normal
+from benches.sizes import AT_TWO_THREADS, EARLIER, HARDLY, QINT8, SIZES, backward, normal
 from torch import Tensor
 from torch.ao.quantization import (
     FakeQuantize as TorchFakeQuantize,
@@ -36,11 +36,13 @@ def _within_a_step(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -
 def test_training(race: Callable[[Row], None], size: str) -> None:
     x = normal(size).requires_grad_()
     grad_y = normal(size).flip(0)
-    ours = FakeQuantize(observer=MinMaxObserver, dtype=qint8)
+    ours = FakeQuantize(observer=MinMaxObserver, dtype=qint8, averaging_constant=HARDLY)
     grid = {"quant_min": QINT8[0], "quant_max": QINT8[1]}
-    symmetric = {**grid, "dtype": torch.qint8, "qscheme": torch.per_tensor_symmetric}
+    symmetric = {**grid, "dtype": torch.qint8, "qscheme": torch.per_tensor_symmetric, "averaging_constant": HARDLY}
     theirs = TorchFakeQuantize(MovingAverageMinMaxObserver, **symmetric)
     fused = FusedMovingAvgObsFakeQuantize(MovingAverageMinMaxObserver, **symmetric)
+    for quantizer in (ours, theirs, fused):
+        quantizer(x.detach() * EARLIER)
     race(
         Row(
             work="FakeQuantize module",

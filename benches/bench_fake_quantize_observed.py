@@ -8,21 +8,20 @@ import pytest
 import torch
 from benches.harness import Rival, Row
 from benches.harness.memory import copy_of
-from benches.sizes import QINT8, backward, normal
+from benches.sizes import EARLIER, HARDLY, QINT8, backward, normal
 from torch import Tensor
 
 from nashquant import ops
 
 QMIN, QMAX = QINT8
-AVERAGING_CONSTANT = 0.01
 FUSED = "torch fused"
 
 
 def composed(x: Tensor, low: Tensor, high: Tensor, zero_point: Tensor) -> Tensor:
     """One operator after another, as torch.ao's observer and quantizer call them."""
     least, greatest = torch.aminmax(x.detach())
-    low.add_((least - low) * AVERAGING_CONSTANT)
-    high.add_((greatest - high) * AVERAGING_CONSTANT)
+    low.add_((least - low) * HARDLY)
+    high.add_((greatest - high) * HARDLY)
     scale = (torch.maximum(-low, high) / ((QMAX - QMIN) / 2)).clamp(min=2**-23).reshape(1)
     return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, QMIN, QMAX)
 
@@ -32,7 +31,7 @@ def composed(x: Tensor, low: Tensor, high: Tensor, zero_point: Tensor) -> Tensor
 def test_per_tensor(race: Callable[[Row], None], size: str, way: str) -> None:
     x, grad_y = normal(size), normal(size).flip(0)
     x.requires_grad_(way != "forward")
-    low, high = torch.aminmax(x.detach())
+    low, high = torch.aminmax(x.detach() * EARLIER)
     ours, theirs = (low.clone(), high.clone(), torch.ones(1)), (low.clone(), high.clone())
     fused = (low.clone(), high.clone(), torch.ones(1), torch.zeros(1, dtype=torch.int32))
     on, zero_point = torch.ones(1, dtype=torch.long), torch.zeros(1, dtype=torch.int32)
@@ -43,7 +42,7 @@ def test_per_tensor(race: Callable[[Row], None], size: str, way: str) -> None:
 
     def in_torch() -> Tensor:
         operator = torch.fused_moving_avg_obs_fake_quant
-        return operator(x, on, on, *fused, AVERAGING_CONSTANT, QMIN, QMAX, -1, False, True)
+        return operator(x, on, on, *fused, HARDLY, QMIN, QMAX, -1, False, True)
 
     def within_a_step(ours: object, theirs: object) -> None:
         y, their_y = (z if isinstance(z, Tensor) else z[0] for z in (ours, theirs))  # type: ignore[index]
@@ -56,9 +55,7 @@ def test_per_tensor(race: Callable[[Row], None], size: str, way: str) -> None:
             size=size,
             elements=x.numel(),
             ours=lambda: whole(
-                ops.fake_quantize_observed_per_tensor(
-                    x, *ours, averaging_constant=AVERAGING_CONSTANT, qmin=QMIN, qmax=QMAX
-                )
+                ops.fake_quantize_observed_per_tensor(x, *ours, averaging_constant=HARDLY, qmin=QMIN, qmax=QMAX)
             ),
             rivals=(
                 Rival("torch", lambda: whole(composed(x, *theirs, zero_point))),

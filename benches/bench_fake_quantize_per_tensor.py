@@ -10,6 +10,7 @@ from benches import estimator
 from benches.harness import Rival, Row
 from benches.harness.memory import FRESH, copy_of
 from benches.sizes import AT_TWO_THREADS, INT8_SCALE, INT16_SCALE, QINT8, QINT16, SIZES, backward, normal
+from torch import Tensor
 
 from nashquant import ops
 
@@ -23,6 +24,7 @@ KINDS = {
     "f16": (torch.float16, INT8_SCALE, QINT8),
 }
 SPEEDS = [(size, "f32") for size in SIZES] + [("1M", kind) for kind in KINDS if kind != "f32"]
+COMPOSED = "torch, in place"
 UNCLIPPED = "f32, nothing clipped"  # where the estimator's work is the same as ours
 
 
@@ -30,6 +32,14 @@ UNCLIPPED = "f32, nothing clipped"  # where the estimator's work is the same as 
 def test_forward(race: Callable[[Row], None], size: str, kind: str) -> None:
     dtype, scale, (qmin, qmax) = KINDS[kind]
     x = normal(size, dtype)
+    inv_scale = 1 / scale
+
+    def composed() -> Tensor:
+        return (x * inv_scale).round_().clamp_(qmin, qmax).mul_(scale)
+
+    rivals = [Rival("torch", lambda: torch.fake_quantize_per_tensor_affine(x, scale, 0, qmin, qmax))]
+    if (size, kind) == ("1M", "f32"):
+        rivals.append(Rival(COMPOSED, composed, note="the formula as four operators"))
     race(
         Row(
             work=WORK,
@@ -37,7 +47,7 @@ def test_forward(race: Callable[[Row], None], size: str, kind: str) -> None:
             size=size,
             elements=x.numel(),
             ours=lambda: ops.fake_quantize_per_tensor(x, scale, 0, qmin, qmax),
-            rivals=(Rival("torch", lambda: torch.fake_quantize_per_tensor_affine(x, scale, 0, qmin, qmax)),),
+            rivals=tuple(rivals),
             floors={"torch": FORWARD_FLOORS[size]} if size in FORWARD_FLOORS else {},
             bytes_moved=2 * x.nbytes,
             pace=copy_of(x),

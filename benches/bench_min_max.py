@@ -40,6 +40,7 @@ def test_per_tensor(race: Callable[[Row], None], size: str) -> None:
 )
 def test_per_channel(race: Callable[[Row], None], size: str, shape: tuple[int, ...], axis: int) -> None:
     x = torch.randn(shape)
+    others = [i for i in range(x.dim()) if i != axis]
     race(
         Row(
             work="min_max_per_channel",
@@ -47,7 +48,10 @@ def test_per_channel(race: Callable[[Row], None], size: str, shape: tuple[int, .
             size=size,
             elements=x.numel(),
             ours=lambda: ops.min_max_per_channel(x, axis),
-            rivals=(Rival("torch", lambda: tuple(torch.aminmax(x.movedim(axis, 0).reshape(shape[axis], -1), dim=1))),),
+            rivals=(
+                Rival("torch", lambda: tuple(torch.aminmax(x.movedim(axis, 0).reshape(shape[axis], -1), dim=1))),
+                Rival("torch, amin and amax", lambda: (x.amin(others), x.amax(others)), note="two passes"),
+            ),
             floors={"torch": 8},
             bytes_moved=x.nbytes,
             pace=read_of(x),

@@ -13,7 +13,8 @@ from nashquant import ops
 
 QMIN, QMAX = QINT8
 STEPS = (QMAX - QMIN) / 2
-LOOP = "torch loop"
+LOOP, IN_PLACE = "torch loop", "torch loop, in place"
+NOTE = "the formula as operators, without new tensors, in place of torch's fake quantize"
 
 
 def _per_tensor(x: Tensor) -> Tensor:
@@ -26,6 +27,21 @@ def _per_tensor(x: Tensor) -> Tensor:
         if error <= best:
             best, winner = error, threshold
     return winner
+
+
+def _per_tensor_in_place(x: Tensor) -> Tensor:
+    max_abs, best, winner, y = x.abs().max(), float("inf"), x.new_zeros(()), torch.empty_like(x)
+    for i in range(1, 101):
+        threshold = max_abs * i / 100
+        error = float(_squared_error(x, threshold, y).sum(dtype=torch.float64))
+        if error <= best:
+            best, winner = error, threshold
+    return winner
+
+
+def _squared_error(x: Tensor, threshold: Tensor, y: Tensor) -> Tensor:
+    scale = (threshold / STEPS).clamp(min=2**-23)
+    return torch.mul(x, 1 / scale, out=y).round_().clamp_(QMIN, QMAX).mul_(scale).sub_(x).square_()
 
 
 def _per_channel(x: Tensor) -> Tensor:
@@ -42,6 +58,17 @@ def _per_channel(x: Tensor) -> Tensor:
     return winner
 
 
+def _per_channel_in_place(x: Tensor) -> Tensor:
+    max_abs, y = x.abs().amax(1), torch.empty_like(x)
+    winner, best = max_abs, torch.full_like(max_abs, torch.inf, dtype=torch.float64)
+    for i in range(1, 101):
+        threshold = max_abs * i / 100
+        error = _squared_error(x, threshold[:, None], y).sum(1, dtype=torch.float64)
+        winner = torch.where(error <= best, threshold, winner)
+        best = torch.minimum(error, best)
+    return winner
+
+
 def test_per_tensor(race: Callable[[Row], None]) -> None:
     x = normal("1M")
     race(
@@ -51,7 +78,7 @@ def test_per_tensor(race: Callable[[Row], None]) -> None:
             size="1M",
             elements=x.numel(),
             ours=lambda: ops.mse_search_per_tensor(x, QMIN, QMAX),
-            rivals=(Rival(LOOP, lambda: _per_tensor(x)),),
+            rivals=(Rival(LOOP, lambda: _per_tensor(x)), Rival(IN_PLACE, lambda: _per_tensor_in_place(x), note=NOTE)),
             floors={LOOP: 100},
         )
     )
@@ -66,7 +93,7 @@ def test_per_channel(race: Callable[[Row], None]) -> None:
             size="[512,4608]",
             elements=x.numel(),
             ours=lambda: ops.mse_search_per_channel(x, 0, QMIN, QMAX),
-            rivals=(Rival(LOOP, lambda: _per_channel(x)),),
+            rivals=(Rival(LOOP, lambda: _per_channel(x)), Rival(IN_PLACE, lambda: _per_channel_in_place(x), note=NOTE)),
             floors={LOOP: 100},
         )
     )

@@ -8,12 +8,18 @@ import pytest
 import torch
 from benches.harness import Rival, Row, same_bits
 from benches.harness.memory import copy_of
-from benches.sizes import backward, normal
+from benches.sizes import EARLIER, HARDLY, backward, normal
 from torch.ao import quantization as theirs
 
 from nashquant.compat import torch_ao as ours
 
-GRID = {"quant_min": 0, "quant_max": 255, "dtype": torch.quint8, "qscheme": torch.per_tensor_affine}
+GRID = {
+    "quant_min": 0,
+    "quant_max": 255,
+    "dtype": torch.quint8,
+    "qscheme": torch.per_tensor_affine,
+    "averaging_constant": HARDLY,
+}
 NAMES = ("FakeQuantize", "FusedMovingAvgObsFakeQuantize")
 
 
@@ -23,6 +29,8 @@ def test_training(race: Callable[[Row], None], size: str, name: str) -> None:
     x, grad_y = normal(size).requires_grad_(), normal(size).flip(0)
     mine = getattr(ours, name)(ours.MovingAverageMinMaxObserver, **GRID)
     module, fused = (getattr(theirs, each)(theirs.MovingAverageMinMaxObserver, **GRID) for each in NAMES)
+    for quantizer in (mine, module, fused):
+        quantizer(x.detach() * EARLIER)
     same = {"FakeQuantize": (same_bits, None), "FusedMovingAvgObsFakeQuantize": (None, same_bits)}[name]
     rivals = (
         Rival("torch.ao", lambda: backward(module(x), x, grad_y), same[0]),

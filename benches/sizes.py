@@ -20,6 +20,10 @@ AT_TWO_THREADS = ("1K", "16K", "64K", "1M", "16M")  # those with floors; the siz
 QINT8, QINT16 = (-128, 127), (-32768, 32767)
 INT8_SCALE, INT16_SCALE = 0.02, 8e-5  # of standard normal data: about 1 % is clipped
 
+# Observers start with the range of a smaller batch and stay there, so that something is clipped, as in training: else
+# our backward would have nothing to do. Not a constant of 0: that freezes our observers, which then don't look.
+EARLIER, HARDLY = 0.9, 1e-9
+
 
 def normal(size: str, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal, of that many elements. The large ones repeat 1M values: drawing 64M takes seconds."""
