@@ -17,6 +17,7 @@ from nashquant.qat_mode import ConsistencyStrategy, QATMode
 from nashquant.quantization.observer import FixedScaleObserver
 from nashquant.quantization.qconfig import QConfig, activation_spec
 
+from .accumulator import overflow
 from .dtype_rules import apply_dtype_rules
 from .fuse import fuse
 from .graph import Graph, Op, Origin
@@ -117,7 +118,7 @@ def _assign(
     for op in graph.ops:
         if plan.is_quantized(op):
             plan.qconfigs[op.name] = _with_fixed_scale(op, plan.qconfigs[op.name], model)
-            plan.messages.extend((op.name, message) for message in _remarks(plan, op))
+            plan.messages.extend((op.name, message) for message in _remarks(plan, op, model))
     return plan
 
 
@@ -200,7 +201,7 @@ def _with_fixed_scale(op: Op, qconfig: QConfig, model: nn.Module) -> QConfig:
     return qconfig.replace(output=activation_spec(FixedScaleObserver, qconfig.output.dtype, scale=scale))
 
 
-def _remarks(plan: Plan, op: Op) -> list[str]:
+def _remarks(plan: Plan, op: Op, model: nn.Module) -> list[str]:
     """What a person should look at, in the words of the vendor's check."""
     qconfig = plan.qconfigs[op.name]
     remarks = []
@@ -222,4 +223,6 @@ def _remarks(plan: Plan, op: Op) -> list[str]:
         remarks.append("no weight qconfig: the weight stays float, which the chip can't compute")
     elif op.kind is OpKind.GEMM and qconfig.weight is not None and qconfig.weight.dtype is qint16:
         remarks.append("qint16 weight!!!")
+    if (sums := overflow(plan, op, model)) is not None:
+        remarks.append(sums)
     return remarks
