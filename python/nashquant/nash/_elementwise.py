@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from nashquant import ops
 
+from . import _inner
 from ._fixed_point import Factors, on_common_shift
 from ._forms import Accumulator, Grid, NotIntegerError, Plain, Target
 from ._joins import operand
-from ._rescale import land
+from ._rescale import land, regrid
 from ._step import Made
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
     forms = plan.form(a), plan.form(b)
     if any(isinstance(form, Accumulator) for form in forms):
         return _onto_accumulator(plan, node, target, sign)
-    target = needed(target)
+    if target is None:
+        return _inner.add(plan, node, sign)
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(a), plan.grid(b)
     grid, kernel = target.grid, ops.add_saturating if sign > 0 else ops.sub_saturating
     if any(each.zero_point and each.dtype == torch.int16 for each in (grid, grid_a, grid_b)):
@@ -133,9 +135,12 @@ def _brought(plan: Plan, other: ir.Value, form: Accumulator) -> tuple[Callable[.
 
 
 def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
-    """`a · b`. By a positive number alone, without a quantizer behind it, only the scale changes."""
+    """`a · b`, exact and rounded once. By a positive number alone, only the scale changes."""
+    by_constant = any(plan.constant(value) is not None for value in node.inputs)
     if target is None:
-        return _scaled(plan, node)
+        return _scaled(plan, node) if by_constant or not plan.is_inner(node) else _inner.mul(plan, node, None)
+    if any(isinstance(plan.form(value), Accumulator) for value in node.inputs):
+        return _landed(plan, _scaled(plan, node), target) if by_constant else _inner.mul(plan, node, target)
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
     factor = torch.tensor(grid_a.scale * grid_b.scale / target.grid.scale, dtype=torch.float64)
 
@@ -172,10 +177,20 @@ def _scaled(plan: Plan, node: ir.Node) -> Made:
     return Made(lambda q: q, (plan.slot(a),), (scaled,))
 
 
+def _landed(plan: Plan, made: Made, target: Target) -> Made:
+    """What `made` gives, on the grid of `target`."""
+    (form,) = made.forms
+    assert isinstance(form, (Grid, Accumulator))
+    onto = regrid(form, target, plan.arithmetic)
+    return Made(lambda *given: onto(cast("Tensor", made.run(*given))), made.inputs, (target.grid,))
+
+
 def div(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """`a · (1 / b)`: a table has the factor of each `b`, of 31 bits as all are. By 0: the end on `a`'s side, or 0."""
     if target is None:
         return _scaled(plan, node)
+    if isinstance(plan.form(node.inputs[0]), Accumulator) and plan.constant(node.inputs[1]) is not None:
+        return _landed(plan, _scaled(plan, node), target)
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
     ends = torch.iinfo(grid_b.dtype)
     divisor = torch.arange(ends.min, ends.max + 1, dtype=torch.float64) - grid_b.zero_point

@@ -27,7 +27,8 @@ def reader(form: Grid | Accumulator, dtype: ir.DataType | None) -> Callable[[Ten
     floats = torch.float64 if dtype == ir.DataType.DOUBLE else torch.float32
     if isinstance(form, Accumulator):
         accumulator = form
-        return lambda acc: (_clamped(acc).double() * accumulator.along(acc)).to(floats)
+        limited = torch.Tensor.long if form.inner else _clamped
+        return lambda acc: (limited(acc).double() * accumulator.along(acc)).to(floats)
     zero_point, scale = form.zero_point, torch.tensor(form.scale, dtype=torch.float32)
     return lambda q: ((q.to(torch.int32) - zero_point).float() * scale).to(floats)
 

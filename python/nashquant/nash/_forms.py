@@ -77,12 +77,14 @@ class Weight:
 class Accumulator:
     """Wide exact integers: `real = acc * scale`, where `scale` (f64) is 0-d, or one for each index of `axis`.
 
-    No `acc` is greater than `bound` in magnitude, if that is known.
+    No `acc` is greater than `bound` in magnitude, if that is known. An `inner` one lies between two ops that land
+    together: it is not the chip's accumulator of 32 bits.
     """
 
     scale: Tensor
     axis: int = 1
     bound: float = math.inf
+    inner: bool = False
 
     @property
     def dtype(self) -> torch.dtype:

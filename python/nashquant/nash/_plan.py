@@ -60,14 +60,14 @@ class Plan:
         for value in self.graph.inputs:
             self.settle(value, Plain(), _name(value))
         self._from_quantized, self._to_quantizer = self._follow(), self._lead()
-        waits = self._waiting()
+        self._waits = self._waiting()
         self.held = {
             node.metadata_props["nashquant.quantizer"]
             for node in self.graph
             if "nashquant.quantizer" in node.metadata_props and self.constant(node.inputs[0]) is not None
         }
         for node in self.graph:
-            if node not in waits:
+            if node not in self._waits:
                 self.compile(node)
         self.outputs = [self.plain(value) for value in self.graph.outputs]
 
@@ -186,6 +186,10 @@ class Plan:
         op = self.op(node)
         return op is not None and op.place is Place.MOVE
 
+    def is_inner(self, node: ir.Node) -> bool:
+        """Whether all that reads `node` leads to quantizers, through ops that take it in."""
+        return node in self._waits
+
     def is_known(self, value: ir.Value) -> bool:
         """Whether `value` was planned already."""
         return value in self._forms
@@ -259,15 +263,21 @@ class Plan:
             self.points.append(Point(quantizer or node.name or _name(node.outputs[0]), slot, form, layer))
 
     def _integer(self, node: ir.Node, outputs: Sequence[ir.Value]) -> None:
-        op = self.op(node)
-        if op is None:
-            raise NotIntegerError(
-                "a pointwise function without a quantizer behind it, or of several values"
-                if _pointwise.knows(node)
-                else "it has no integer form"
-            )
-        made = op.make(self, node, None)
-        self._emit(_layer(node), node.op_type, op.place, made, tuple(map(_name, outputs)))
+        op, place = self.op(node), Place.INTEGER
+        try:
+            if op is None:
+                raise NotIntegerError(
+                    "a pointwise function without a quantizer behind it, or of several values"
+                    if _pointwise.knows(node)
+                    else "it has no integer form"
+                )
+            made, place = op.make(self, node, None), op.place
+        except NotIntegerError:
+            inner = _pointwise.inner_table(self, node) if self.is_inner(node) else None
+            if inner is None:
+                raise
+            made = inner
+        self._emit(_layer(node), node.op_type, place, made, tuple(map(_name, outputs)))
         for value, form in zip(outputs, made.forms, strict=False):
             self.settle(value, form, _name(value))
 

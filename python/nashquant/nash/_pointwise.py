@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import onnx_ir as ir
@@ -11,15 +12,16 @@ from torch import Tensor
 from nashquant import ops
 
 from ._clips import CLIPS
-from ._forms import Target
+from ._forms import Accumulator, Grid, Target, along
 from ._functions import FUNCTIONS
 from ._step import Made, Run
 
 if TYPE_CHECKING:
     from ._plan import Plan
 
-__all__ = ["goes_into", "knows", "table"]
+__all__ = ["goes_into", "inner_table", "knows", "table"]
 
+_INNER_BITS = 30  # of what no quantizer rounds, before a sign
 _LARGEST = 1 << 22  # entries of all tables of one op: a table for each channel where a constant has many values
 
 
@@ -34,8 +36,10 @@ def knows(node: ir.Node) -> bool:
 
 
 def goes_into(node: ir.Node, reader: ir.Node) -> bool:
-    """Whether `reader`, planned later, may take `node` in: a pointwise function, or a softmax of a masked sum."""
-    return knows(reader) or (reader.op_type == "Softmax" and node.op_type in ("Add", "Where"))
+    """Whether `reader`, planned later, may take `node` in: a pointwise function, a softmax of a masked sum, ..."""
+    if reader.op_type == "Softmax":
+        return node.op_type in ("Add", "Where")
+    return knows(reader) or reader.op_type in ("ReduceSum", "ReduceMean", "Concat")
 
 
 def table(plan: Plan, x: ir.Value, target: Target) -> tuple[list[ir.Node], Made] | None:
@@ -46,17 +50,13 @@ def table(plan: Plan, x: ir.Value, target: Target) -> tuple[list[ir.Node], Made]
     nodes, leaf = _cone(plan, x)
     if leaf is None or all(node.op_type in CLIPS for node in nodes):
         return None
-    slot, source = plan.grid(leaf)
-    axis, constants = _constants(plan, nodes, leaf)
-    if axis is None:
+    found = _function(plan, nodes, leaf, x)
+    if found is None:
         return None
-    channels = max((c.shape[0] for c in constants.values() if c.dim()), default=1)
-    entries = 1 << (8 * torch.empty((), dtype=source.dtype).element_size())
-    if channels * entries > _LARGEST:
-        return None
+    slot, source, axis, channels, function = found
     grid = target.grid
     table = ops.lookup_table(
-        lambda real: _evaluate(nodes, x, leaf, real, constants),
+        function,
         source.scale,
         grid.scale,
         source.dtype,
@@ -65,21 +65,59 @@ def table(plan: Plan, x: ir.Value, target: Target) -> tuple[list[ir.Node], Made]
         zero_point_out=grid.zero_point,
         arithmetic=plan.arithmetic,
     )
-    flat = table.clamp(grid.low, grid.high).expand(channels, entries).reshape(-1)
-    run: Run
+    table = table.clamp(grid.low, grid.high)
+    run: Run = _reader(table.expand(channels, -1), axis)
     if channels == 1:
+        flat = table.reshape(-1)
 
         def run(q: Tensor) -> Tensor:
             return ops.lookup(q, flat)
-    else:
-
-        def run(q: Tensor) -> Tensor:
-            first = torch.arange(channels, device=q.device) * entries + entries // 2
-            shape = [1] * q.dim()
-            shape[axis] = -1
-            return flat[q.long() + first.reshape(shape)]
 
     return nodes, Made(run, (slot,), (target.grid,))
+
+
+def inner_table(plan: Plan, node: ir.Node) -> Made | None:
+    """The function of one quantized value that `node` ends, as numbers of 31 bits; None if it is none, or infinite."""
+    x = node.outputs[0]
+    nodes, leaf = _cone(plan, x) if knows(node) else ([], None)
+    found = None if leaf is None else _function(plan, nodes, leaf, x)
+    if found is None:
+        return None
+    slot, source, axis, channels, function = found
+    ends = torch.iinfo(source.dtype)
+    integers = torch.arange(ends.min, ends.max + 1, dtype=torch.float64)
+    values = function((integers - source.zero_point) * source.scale)
+    largest = values.abs().max()
+    if not bool(values.isfinite().all()) or largest == 0:
+        return None
+    scale = largest * 2.0**-_INNER_BITS
+    table = torch.round(values / scale).long().expand(channels, len(integers))
+    return Made(_reader(table, axis), (slot,), (Accumulator(scale, bound=2.0**_INNER_BITS, inner=True),))
+
+
+_Function = tuple[str, Grid, int, int, Callable[[Tensor], Tensor]]
+
+
+def _function(plan: Plan, nodes: list[ir.Node], leaf: ir.Value, x: ir.Value) -> _Function | None:
+    """The slot and grid of `leaf`, the axis and number of its channels, and what `nodes` make of a real number."""
+    slot, source = plan.grid(leaf)
+    axis, constants = _constants(plan, nodes, leaf)
+    channels = max((c.shape[0] for c in constants.values() if c.dim()), default=1)
+    if axis is None or channels << (8 * source.dtype.itemsize) > _LARGEST:
+        return None
+    return slot, source, axis, channels, lambda real: _evaluate(nodes, x, leaf, real, constants)
+
+
+def _reader(table: Tensor, axis: int) -> Callable[[Tensor], Tensor]:
+    """Looks up in the table of each index of `axis`; `[channels, entries]`."""
+    channels, entries = table.shape
+    flat = table.reshape(-1)
+
+    def run(q: Tensor) -> Tensor:
+        first = torch.arange(channels, device=q.device) * entries + entries // 2
+        return flat[q.long() + along(first, axis, q)]
+
+    return run
 
 
 def _cone(plan: Plan, x: ir.Value) -> tuple[list[ir.Node], ir.Value | None]:

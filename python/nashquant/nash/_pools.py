@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +13,7 @@ from nashquant import ops
 
 from ._arguments import axes_of
 from ._forms import Accumulator, NotIntegerError, Target
+from ._inner import Wide, within
 from ._rescale import land
 from ._step import Made
 from ._to_torch import attribute
@@ -86,34 +89,54 @@ def reduce_sum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 def _reduce(
     plan: Plan, node: ir.Node, target: Target | None, axes: tuple[int, ...] | None, keep: bool, mean: bool
 ) -> Made:
-    slot, grid = plan.grid(node.inputs[0])
-    everywhere = node.op_type == "GlobalAveragePool"
+    """Of a grid; or of what no quantizer rounded in front of it, if the number of elements is known."""
+    if axes == ():
+        raise NotIntegerError("it reduces nothing")
+    form, known = plan.form(node.inputs[0]), _count(node, axes)
+    if isinstance(form, Accumulator) or (target is None and mean and plan.is_inner(node)):
+        if known is None:
+            raise NotIntegerError("how many elements it reduces is not known before it runs")
+        given = Wide.of(plan, node.inputs[0])
+        inner = Accumulator(
+            torch.tensor(given.scale, dtype=torch.float64), bound=within(given.bound * known), inner=True
+        )
+        slot, zero_point, take = given.slot, 0, given.take
+    else:
+        slot, grid = plan.grid(node.inputs[0])
+        inner, zero_point, take = Accumulator(torch.tensor(grid.scale, dtype=torch.float64)), grid.zero_point, None
+        if target is None and mean:
+            raise NotIntegerError("no quantizer behind it")
 
     def over(q: Tensor) -> tuple[int, ...]:
+        everywhere = node.op_type == "GlobalAveragePool"
         return tuple(range(2, q.dim())) if everywhere else tuple(range(q.dim())) if axes is None else axes
 
     def count(q: Tensor) -> int:
-        n = 1
-        for axis in over(q):
-            n *= q.shape[axis]
-        return n
+        return math.prod(q.shape[axis] for axis in over(q))
 
     def sums(q: Tensor) -> Tensor:
+        q = q if take is None else take(q)
         total = q.sum(over(q), keepdim=keep, dtype=torch.int64)
-        return total - count(q) * grid.zero_point if grid.zero_point else total
+        return total - count(q) * zero_point if zero_point else total
 
-    if axes == ():
-        raise NotIntegerError("it reduces nothing")
-    if target is None and mean:
-        raise NotIntegerError("no quantizer behind it")
     if target is None:
-        return Made(sums, (slot,), (Accumulator(torch.tensor(grid.scale, dtype=torch.float64)),), sums)
+        each = replace(inner, scale=inner.scale / known) if mean and known else inner
+        return Made(sums, (slot,), (each,), None if inner.inner else sums)
 
     def run(q: Tensor) -> Tensor:
         n = count(q) if mean else 1
-        return land(sums(q), _factor(grid.scale / (max(n, 1) * target.grid.scale)), None, target, plan.arithmetic)
+        return land(sums(q), inner.scale / (max(n, 1) * target.grid.scale), None, target, plan.arithmetic)
 
-    return Made(run, (slot,), (target.grid,), sums)
+    return Made(run, (slot,), (target.grid,), None if inner.inner else sums)
+
+
+def _count(node: ir.Node, axes: tuple[int, ...] | None) -> int | None:
+    """How many elements become one, if that is known."""
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    if shape is None:
+        return None
+    sizes = shape[2:] if node.op_type == "GlobalAveragePool" else shape if axes is None else [shape[i] for i in axes]
+    return None if any(not isinstance(size, int) for size in sizes) else math.prod(int(str(size)) for size in sizes)
 
 
 def cumulative_sum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
