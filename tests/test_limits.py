@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import prune
 from torch.utils.checkpoint import checkpoint
 
 from nashquant import set_march
@@ -57,6 +58,13 @@ def with_history() -> None:
     prepare(net, FEW, default_qat_qconfig_setter, save_dir=None)
 
 
+def with_computed_weight() -> None:
+    net = Net(lambda net, x: net.dequant(net.layer(net.quant(x))))
+    net.layer = nn.Linear(4, 4)
+    prune.l1_unstructured(net.layer, "weight", amount=0.5)
+    prepare(net, FEW, default_qat_qconfig_setter, save_dir=None)
+
+
 class _Twice(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -98,6 +106,8 @@ WAYS: dict[str, Callable[[], Any]] = {
     "a checkpointed closure": lambda: prepared(
         inside(lambda x: checkpoint(lambda x: F.relu(x), x, use_reentrant=False))
     ),
+    "a call with `out=`": lambda: prepared(inside(lambda x: torch.add(x, x, out=torch.empty_like(x)))),
+    "a conv or linear whose weight a hook computes": with_computed_weight,
     "an op without an entry": lambda: prepared(inside(torch.i0)),
     "`autograd.Function`, NumPy, a submodule in TorchScript": lambda: prepared(inside(_Twice.apply)),
     "an in-place call on a view": lambda: prepared(inside(on_a_view)),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from nashquant.quantization.fake_quantize import set_fake_quantize
+from nashquant.quantization.fake_quantize import GlobalFakeQuantSwitch, set_fake_quantize
 from nashquant.quantization.hbdk4 import export, pre_export
 
 from .small_models import OneQuantizer, ResidualBlock, quantizer
@@ -47,3 +47,14 @@ def test_what_cannot_be_exported_stays_in_its_mode() -> None:
     assert model.training
     with pytest.raises(ValueError, match="holds no FakeQuantize"):
         pre_export(nn.Linear(1, 1))
+
+
+def test_while_quantizers_are_switched_off_a_model_stays_in_its_mode() -> None:
+    model = ResidualBlock().train()
+    GlobalFakeQuantSwitch.disable()
+    try:
+        with pytest.raises(RuntimeError, match=r"call GlobalFakeQuantSwitch\.enable\(\)"):
+            pre_export(model, inplace=True)
+    finally:
+        GlobalFakeQuantSwitch.enable()
+    assert model.training

@@ -275,6 +275,31 @@ def test_a_weight_that_a_function_uses_too_is_not_folded(around: Around, x: Tens
     torch.testing.assert_close(prepared(x), model(x), atol=0.1, rtol=0)
 
 
+def settled_norm() -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(4).eval()
+    nn.init.uniform_(norm.running_var, 2, 3)  # type: ignore[arg-type]
+    return norm
+
+
+def test_a_weight_that_a_float_function_uses_is_not_folded(x: Tensor) -> None:
+    def body(net: Any, x: Tensor) -> Tensor:
+        return net.dequant(net.norm(net.conv(net.quant(x)))) + F.conv2d(x, weight=net.conv.weight)
+
+    model = Net(body, conv=nn.Conv2d(4, 4, 1), norm=settled_norm()).eval()
+    prepared = prepare(model, x, default_qat_qconfig_setter, save_dir=None)
+    set_fake_quantize(prepared, "float")
+    assert torch.equal(prepared(x), model(x))
+
+
+def test_a_weight_that_is_only_asked_for_its_dtype_is_folded(x: Tensor) -> None:
+    def body(net: Any, x: Tensor) -> Tensor:
+        kind = torch.zeros_like(net.conv.weight).dtype
+        return net.dequant(net.norm(net.conv(net.quant(x).to(net.conv.weight.dtype)))).to(kind)
+
+    _, prepared = prepared_net(x, body, conv=nn.Conv2d(4, 4, 1), norm=settled_norm())
+    assert type(prepared.norm) is nn.Identity
+
+
 def test_a_float_input_gets_the_quantizer_its_qconfig_asks_for(around: Around, x: Tensor) -> None:
     setters = (ModuleNameQconfigSetter({"conv": get_qconfig()}), default_qat_qconfig_setter)
     with pytest.warns(UnknownOpWarning):

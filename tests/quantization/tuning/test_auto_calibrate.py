@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
-from nashquant.quantization import auto_calibrate, set_fake_quantize, weight_reconstruction
+from nashquant.quantization import DeQuantStub, QuantStub, auto_calibrate, set_fake_quantize, weight_reconstruction
 from nashquant.quantization.observer import FixedScaleObserver, KLObserver, MinMaxObserver, MSEObserver
 from nashquant.quantization.qconfig import QConfig
 from nashquant.quantization.tuning.auto_calibrate import _observed
@@ -38,6 +39,25 @@ def test_it_is_at_least_as_good_as_every_observer_alone() -> None:
     assert set(chosen.values()) <= alone.keys()
     assert len(chosen) == 6
     assert not any(name.endswith("weight_fake_quant") for name in chosen)
+
+
+class Twice(nn.Module):
+    """One activation that is far larger when it comes first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant, self.act = QuantStub(), DeQuantStub(), nn.Hardtanh(-99, 99)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.act(self.quant(x))
+        return self.dequant(self.act(x * 0.25))
+
+
+def test_the_range_of_a_module_called_twice_is_the_mean_over_all_its_calls() -> None:
+    model = prepared(Twice().eval())
+    auto_calibrate(model, [torch.tensor([8.0, -4.0])] * 2, observer_list=["min_max"], show_progress=False)
+    observer = model.get_submodule("act.activation_post_process.activation_post_process")
+    assert (observer.min_val.item(), observer.max_val.item()) == (-2.5, 5.0)
 
 
 @pytest.mark.parametrize(("name", "observer"), [("mse", MSEObserver), ("min_max", MinMaxObserver), ("kl", KLObserver)])

@@ -125,6 +125,44 @@ def test_what_would_change_the_function_is_left() -> None:
         assert torch.equal(value, other), name
 
 
+# As many output channels as the next layer has input channels, and yet not the same ones.
+ACROSS: dict[str, tuple[nn.Module, ...]] = {
+    "a linear and a conv": (nn.Linear(8, 8), nn.ReLU(), nn.Conv2d(8, 4, 1)),
+    "a conv and a linear": (nn.Conv2d(8, 64, 1), nn.Flatten(2), nn.Linear(64, 4)),
+    "a pool over a linear's features": (nn.Flatten(2), nn.Linear(64, 8), nn.AvgPool1d(3, 1, 1), nn.Linear(8, 4)),
+    "channels in the batch": (nn.Conv2d(8, 8, 1), nn.Flatten(0, 1), nn.Conv1d(8, 4, 1)),
+}
+
+
+@pytest.mark.parametrize("layers", ACROSS.values(), ids=ACROSS)
+def test_channels_on_another_axis_do_not_meet(layers: tuple[nn.Module, ...]) -> None:
+    model, x = Chain(*copy.deepcopy(layers)).eval(), torch.randn(2, 8, 8, 8)
+    equal = equalize(model, x)
+    for (name, value), (_, other) in zip(model.state_dict().items(), equal.state_dict().items(), strict=True):
+        assert torch.equal(value, other), name
+
+
+def test_channels_that_change_their_axis_still_meet() -> None:
+    model, x = Chain(nn.Linear(8, 8), nn.Flatten(0, 2), nn.Linear(8, 4)).eval(), torch.randn(2, 3, 5, 8)
+    equal = equalize(model, x)
+    assert torch.allclose(equal(x), model(x), atol=1e-6)
+    assert not torch.equal(equal.layers[0].weight, model.layers[0].weight)
+
+
+class Reads(Chain):
+    """Adds what it computes from a weight, behind the stubs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + nn.functional.linear(x, self.layers[0].weight).sum()
+
+
+def test_a_weight_that_a_float_function_reads_is_left() -> None:
+    model, x = Reads(nn.Linear(4, 4), nn.Linear(4, 2)).eval(), torch.randn(3, 4)
+    equal = equalize(model, x)
+    assert torch.equal(equal.layers[0].weight, model.layers[0].weight)
+    assert torch.equal(equal(x), model(x))
+
+
 class Branch(Chain):
     """Layer 2 is also read by the last one, on a way that depends on the data."""
 

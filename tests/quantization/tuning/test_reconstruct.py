@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from nashquant.quantization import set_fake_quantize, weight_reconstruction
+from nashquant.quantization import correct_bias, set_fake_quantize, weight_reconstruction
 
-from .nets import calibrated, error, images, net
+from .nets import calibrated, error, images, net, prepared
 
 QUICK = {"num_batches": 4, "num_steps": 40}
 
@@ -74,6 +75,10 @@ def test_mistakes_are_answered_before_anything_changes() -> None:
         ({"steps": 3}, "the config has 'steps'; it takes num_batches, num_steps, exclude_prefix"),
         ({"num_steps": 0}, "num_steps is 0, expected a whole number of at least 1"),
         ({"warm_up": 2}, "warm_up is 2, expected a share from 0 to 1"),
+        ({"warm_up": "half"}, "warm_up is 'half', expected a share from 0 to 1"),
+        ({"weight": -1}, "weight is -1, expected a number of at least 0"),
+        ({"b_range": 20}, "b_range is 20, expected two numbers above 0"),
+        ({"b_range": [20, 2, 1]}, r"b_range is \[20, 2, 1\], expected two numbers above 0"),
         ({"exclude_prefix": "head"}, "exclude_prefix is 'head', expected a list of names"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -83,3 +88,13 @@ def test_mistakes_are_answered_before_anything_changes() -> None:
     with pytest.raises(ValueError, match=r"weight_reconstruction takes what prepare\(\) returns; this Linear has no"):
         weight_reconstruction(nn.Linear(2, 2), data)
     assert not bool(model.full.weight_fake_quant.fake_quant_enabled)
+
+
+def test_a_model_that_was_never_calibrated_is_refused_as_it_is() -> None:
+    model, data = prepared(net()), images(1)
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError, match=r"weight_reconstruction takes a calibrated model, but no weight of this Net"):
+        weight_reconstruction(model, data, show_progress=False)
+    with pytest.raises(ValueError, match=r"correct_bias takes a calibrated model, but no weight of this Net"):
+        correct_bias(model, data, show_progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -9,7 +9,7 @@ from torch import nn
 
 from nashquant.quantization.fake_quantize import FakeQuantState, set_fake_quantize
 
-from ._ready import check_prepared, check_ready
+from ._ready import check_prepared, check_ready, check_switches
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -27,12 +27,14 @@ def pre_export(model: Model, inplace: bool = False) -> Model:
 
     Raises:
         TypeError: `model` is not a module.
-        ValueError: the model is not prepared, or can't be exported as `export` says; it is then as it was.
+        ValueError: the model is not prepared, or can't be exported as `export` says.
+        RuntimeError: `GlobalFakeQuantSwitch` or `FakeCast` is switched off. The model is as it was, in all these cases.
 
     Warns:
         CalibrationWarning: scales that were never set.
     """
     check_prepared(model)
+    check_switches()
     ready = model if inplace else copy.deepcopy(model)
     ready.eval()
     set_fake_quantize(ready, FakeQuantState.VALIDATION)

@@ -37,7 +37,7 @@ def check_ready(model: nn.Module) -> None:
     """
     quantizers = check_prepared(model)
     _check_mode(model, quantizers)
-    _check_switches()
+    check_switches()
     if unset := list(unset_scales(model)):
         warnings.warn(
             f"exporting {len(unset)} quantizers whose scale was never set, and is still 1: {_some(unset)}. "
@@ -121,7 +121,12 @@ def _check_constant(quantizers: Mapping[str, Quantizer]) -> None:
         )
 
 
-def _check_switches() -> None:
+def check_switches() -> None:
+    """Nothing, if the switches of all quantizers are on.
+
+    Raises:
+        RuntimeError: one is off; the message names the missing call.
+    """
     if not (GlobalFakeQuantSwitch.enabled and FakeCast.enabled):
         which = "FakeCast" if GlobalFakeQuantSwitch.enabled else "GlobalFakeQuantSwitch"
         raise RuntimeError(f"export needs all quantizers, but {which} has switched them off: call {which}.enable()")

@@ -20,13 +20,14 @@ from nashquant.qat_mode import get_qat_mode
 from nashquant.quantization.fake_quantize import Notices, Quantizer
 
 from .assign import assign_qconfigs
-from .capture import CheckpointedCallError, Recording, capture
+from .capture import Recording, capture
 from .dynamic import dynamic_block
 from .files import write_dtypes, write_report
 from .fx_graph import GraphRow
 from .plan import Change, Plan
 from .prepared import check_result_of, remember
 from .redirect import UnrecordedCallError
+from .refused import CheckpointedCallError, computed_weight
 from .registry import MISSING
 from .replace import replace_ops
 from .report import LayerRow, ModelCheckResult, WeightRow, check_result
@@ -114,6 +115,8 @@ def prepare(
             name for a dtype the march lacks, or names ops behind a setter that speaks for all; with `strict`, anything
             fell back: all of it is listed.
         CheckpointedCallError: a call runs in a closure given to torch.utils.checkpoint.
+        NotImplementedError: a call between the stubs writes into an argument `out`, or a hook computes the weight of a
+            conv or linear there.
 
     Warns:
         UnknownOpWarning: an op stays in floating point because nashquant doesn't know it.
@@ -155,6 +158,8 @@ def _copied(model: nn.Module) -> nn.Module:
     for path, module in model.named_modules():
         for name, value in vars(module).items():
             if isinstance(value, Tensor) and not value.is_leaf:
+                if name == "weight" and {"weight_g", "weight_orig"} & module._parameters.keys():
+                    raise computed_weight(path)
                 where = f"{path}.{name}".removeprefix(".")
                 raise ValueError(
                     f"{where!r} is a tensor with a gradient history, which can't be copied: detach it before prepare, "

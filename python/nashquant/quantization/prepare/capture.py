@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from .dynamic import seen_by
-from .recorder import CheckpointedCallError, Recorder
+from .recorder import Recorder
 from .recording import Recording
+from .refused import RefusedCallError
 
-__all__ = ["CheckpointedCallError", "Recording", "capture"]
+__all__ = ["Recording", "capture"]
 
 
 def capture(model: nn.Module, examples: Sequence[tuple[Any, ...]], kwargs: dict[str, Any]) -> Recording:
@@ -27,6 +28,7 @@ def capture(model: nn.Module, examples: Sequence[tuple[Any, ...]], kwargs: dict[
         ValueError: the model fails on some of these inputs, has no QuantStub on their way, or gives out a tensor that
             no DeQuantStub released.
         CheckpointedCallError: an op runs in a checkpointed closure.
+        NotImplementedError: an op writes into an argument `out`, or a hook computes the weight of a conv or linear.
     """
     shadow = copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
     recorder = Recorder(shadow)
@@ -37,7 +39,7 @@ def capture(model: nn.Module, examples: Sequence[tuple[Any, ...]], kwargs: dict[
             try:
                 with recorder, seen_by(recorder):
                     outputs = shadow(*args, **kwargs)
-            except CheckpointedCallError:
+            except RefusedCallError:
                 raise
             except Exception as error:
                 which = f"more_example_inputs[{number - 1}]" if number else "the example inputs"

@@ -20,17 +20,14 @@ from .flow import Flow, tensors_of
 from .graph import Node, Operand, Origin
 from .known import KNOWN
 from .recording import Recording, Site
+from .refused import CheckpointedCallError, RefusedCallError, computed_weight
 from .registry import OpEntry, function_entry, function_name, is_float_functional, module_entry
 
-__all__ = ["CheckpointedCallError", "Recorder"]
+__all__ = ["Recorder"]
 
 
 # Where the outputs of these come from, whatever their inputs are.
 _ORIGIN = {OpKind.QUANT: Origin.REGION, OpKind.DEQUANT: Origin.FLOAT, OpKind.EMBEDDING: Origin.CONSTANT}
-
-
-class CheckpointedCallError(NotImplementedError):
-    """A call would be recomputed where it could no longer be redirected to its quantizer."""
 
 
 class _Recorded(Passes):
@@ -122,6 +119,9 @@ class Recorder(TorchFunctionMode):
         node = Node(entry, path, label, self._operands(args, kwargs))
         if entry.makes_grid and entry.kind not in (OpKind.QUANT, OpKind.EMBEDDING) and not node.region_operands:
             self._outside.add(path)
+        parameters = self._model.get_submodule(path)._parameters
+        if entry.kind is OpKind.GEMM and node.region_operands and "weight" not in parameters:
+            raise computed_weight(path)
         if entry.kind in self._stubs:
             self._stubs[entry.kind] += 1
         if entry.kind is OpKind.DEQUANT and not node.region_operands:
@@ -167,7 +167,11 @@ class Recorder(TorchFunctionMode):
         site = self._site(node, in_region, KNOWN[func].above) if entry is not None and entry.redirected else None
         if in_region:
             node.place = source_line(1)
-            self._functional_parameters.update(id(t) for _, t in tensors_of(args) if isinstance(t, nn.Parameter))
+            if kwargs.get("out") is not None:
+                raise RefusedCallError(
+                    f"{name} at {node.place} (in the forward of {owner or 'the model'!r}) writes what it gives into "
+                    f"an argument out, where it can't be quantized: write y = {name}(...) instead"
+                )
             parts = entry.spelled_out(args, kwargs) if entry is not None else None
             if parts is not None:
                 assert site is not None
@@ -178,6 +182,9 @@ class Recorder(TorchFunctionMode):
             outputs = func(*args, **kwargs)
             if func is Tensor.__setitem__:  # gives nothing: it changes its first operand
                 outputs = args[0]
+            if node.kind is not OpKind.CONSTANT and any(tensors_of(outputs)):
+                operands = (*tensors_of(args), *tensors_of(kwargs))
+                self._functional_parameters.update(id(t) for _, t in operands if isinstance(t, nn.Parameter))
             return self._ran_function(node, site, args, outputs)
 
     def _ran_function(self, node: Node, site: Site | None, args: tuple[Any, ...], outputs: Any) -> Any:

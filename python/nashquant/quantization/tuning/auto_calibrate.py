@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -121,7 +122,7 @@ def _observed(
     """Quantizer -> candidate -> the range it chooses; in the order the quantizers run. Leaves VALIDATION."""
     set_fake_quantize(model.eval(), FakeQuantState.CALIBRATION)
     looking: dict[str, dict[str, ObserverBase]] = {}
-    order: dict[str, None] = {}
+    seen: Counter[str] = Counter()
     with ExitStack() as hooks:
         for name, quantizer in model.named_modules():
             if not _is_open(name, quantizer):
@@ -133,17 +134,15 @@ def _observed(
 
             def look(_: nn.Module, args: tuple[Any, ...], name: str = name) -> None:
                 x = args[0] if len(args) < 2 or args[1] is None else args[1].function(args[0])
-                order[name] = None
+                seen[name] += 1
                 for observer in looking[name].values():
+                    observer.averaging_constant = 1 / seen[name]  # the moving average is then the mean of all calls
                     observer.observe(x)
 
             hooks.enter_context(quantizer.register_forward_pre_hook(look))
-        for seen, batch in enumerate(progress(data, "observing", shown), 1):
-            for observers in looking.values():
-                for observer in observers.values():
-                    observer.averaging_constant = 1 / seen  # the moving average is then the mean of all batches
+        for batch in progress(data, "observing", shown):
             run(model, batch)
-    ranges = {name: {c: (o.min_val, o.max_val) for c, o in looking[name].items()} for name in order}
+    ranges = {name: {c: (o.min_val, o.max_val) for c, o in looking[name].items()} for name in seen}
     for name, of_candidates in ranges.items():  # VALIDATION warns of scales that were never set
         _take(model.get_submodule(name), next(iter(of_candidates.values())))
     set_fake_quantize(model.eval(), FakeQuantState.VALIDATION)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nashquant.quantization.fake_quantize import FakeQuantState, set_fake_quantize
 
 from .batches import Batches, float_twin, gathered
-from .layers import channel_axis, outputs_of, weighted_layers
+from .layers import channel_axis, outputs_of, require_calibrated, weighted_layers
 from .progress import progress
 
 __all__ = ["correct_bias"]
@@ -43,9 +43,10 @@ def correct_bias(
         The shift that was taken out of each layer, f32 `[channels]`.
 
     Raises:
-        ValueError: not a prepared model, or no batches. Nothing is changed then.
+        ValueError: not a prepared and calibrated model, or no batches. Nothing is changed then.
     """
     data = gathered(calib_model, batches, num_batches, batch_process_func, "correct_bias")
+    require_calibrated(calib_model, "correct_bias")
     set_fake_quantize(calib_model.eval(), FakeQuantState.VALIDATION)
     reference = float_twin(calib_model)
     layers = {name: each for name, each in weighted_layers(calib_model, data[0]).items() if each.bias is not None}

@@ -16,7 +16,7 @@ from nashquant.march import require_march
 from nashquant.op_kind import OpKind
 from nashquant.quantization.prepare.capture import capture
 from nashquant.quantization.prepare.fuse import fuse
-from nashquant.quantization.prepare.graph import Graph, Node, Op
+from nashquant.quantization.prepare.graph import Graph, Node, Op, Value
 from nashquant.quantization.prepare.recording import Recording
 from nashquant.quantization.prepare.registry import Joins
 
@@ -128,17 +128,44 @@ def _keeps_channels(node: Node) -> bool:
 
 
 def _follower(graph: Graph, op: Op) -> Op | None:
-    """The layer that alone reads what `op` gives, through nothing but what scales with its input."""
-    values = op.outputs
-    while len(values) == 1 and len(values[0].consumers) == 1:
+    """The layer that alone reads what `op` gives, through nothing but what scales with its input.
+
+    Its input channels must lie on the axis where the output channels of `op` came to: a linear's are the last.
+    """
+    values, axis = op.outputs, _channel_axis(op.first, op.outputs)
+    while axis is not None and len(values) == 1 and len(values[0].consumers) == 1:
         node = values[0].consumers[0]
         reader = graph.op_of(node)
         if _is_layer(reader):
-            return reader if node is reader.first and node.data is values[0] else None
+            meets = node is reader.first and node.data is values[0] and axis == _channel_axis(node, values)
+            return reader if meets else None
         if not _keeps_channels(node) or len(reader.calls) != 1 or len(reader.chain) > 1:
             return None
+        axis = _moved(axis, node, values[0].shape)
         values = node.outputs
     return None
+
+
+def _spatial(node: Node) -> int:
+    """How many axes behind the channels a conv or a pool works on; those of a linear are the last."""
+    last = node.entry.name[-2:] if node.entry is not None else ""
+    return int(last[0]) if last in ("1d", "2d", "3d") else 0
+
+
+def _channel_axis(layer: Node, values: Sequence[Value]) -> int | None:
+    return len(values[0].shape) - 1 - _spatial(layer) if values else None
+
+
+def _moved(axis: int, node: Node, before: Sequence[int]) -> int | None:
+    """Where the channels on `axis` are behind a node; None where they were mixed with others."""
+    assert node.entry is not None
+    after = node.outputs[0].shape
+    if "pool" in node.entry.name:
+        return axis if axis < len(before) - _spatial(node) else None
+    if after[: axis + 1] == before[: axis + 1]:  # flatten, of what is behind them
+        return axis
+    behind = len(before) - axis
+    return len(after) - behind if after[-behind:] == before[-behind:] else None
 
 
 def _equalize(pair: _Pair) -> float:

@@ -13,17 +13,31 @@ from nashquant.quantization.fake_quantize import FakeQuantize
 
 from .batches import Batch, run
 
-__all__ = ["channel_axis", "inputs_of", "outputs_of", "unquantized", "weighted_layers"]
+__all__ = ["channel_axis", "inputs_of", "outputs_of", "require_calibrated", "unquantized", "weighted_layers"]
+
+
+def require_calibrated(model: nn.Module, who: str) -> None:
+    """Raises ValueError where no weight has a scale yet: rounded with a scale of 1, they would be lost."""
+    layers = _layers(model)
+    if layers and not any(layer.weight_fake_quant.has_scale for layer in layers.values()):
+        raise ValueError(
+            f"{who} takes a calibrated model, but no weight of this {type(model).__name__} has a scale: run data in "
+            "the CALIBRATION state first, or load a checkpoint"
+        )
+
+
+def _layers(model: nn.Module) -> dict[str, Any]:
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Quantized) and isinstance(getattr(module, "weight_fake_quant", None), FakeQuantize)
+    }
 
 
 def weighted_layers(model: nn.Module, batch: Batch) -> dict[str, Any]:
     """The convs and linears of a prepared model whose weight has a quantizer, by name, in the order they run."""
     order: list[str] = []
-    layers = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, Quantized) and isinstance(getattr(module, "weight_fake_quant", None), FakeQuantize)
-    }
+    layers = _layers(model)
     with ExitStack() as hooks:
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_pre_hook(lambda *_, name=name: order.append(name)))

@@ -13,7 +13,7 @@ from torch.func import functional_call
 from nashquant.quantization.fake_quantize import FakeQuantState, set_fake_quantize
 
 from .batches import Batch, Batches, float_twin, gathered
-from .layers import channel_axis, inputs_of, outputs_of, unquantized, weighted_layers
+from .layers import channel_axis, inputs_of, outputs_of, require_calibrated, unquantized, weighted_layers
 from .progress import progress
 
 __all__ = ["Reconstruction", "weight_reconstruction"]
@@ -77,10 +77,12 @@ def weight_reconstruction(
         The errors of each layer, before and after.
 
     Raises:
-        ValueError: not a prepared model, no batches, an unknown or bad entry of the config. Nothing is changed then.
+        ValueError: not a prepared and calibrated model, no batches, an unknown or bad entry of the config. Nothing is
+            changed then.
     """
     config = _checked({**_CONFIG, **(custom_config_dict or {})})
     data = gathered(calib_model, batches, config["num_batches"], batch_process_func, "weight_reconstruction")
+    require_calibrated(calib_model, "weight_reconstruction")
     set_fake_quantize(calib_model.eval(), FakeQuantState.VALIDATION)
     reference = float_twin(calib_model)
     layers = weighted_layers(calib_model, data[0])
@@ -98,11 +100,20 @@ def _checked(config: dict[str, Any]) -> dict[str, Any]:
     for name in ("num_batches", "num_steps"):
         if isinstance(config[name], bool) or not isinstance(config[name], int) or config[name] < 1:
             raise ValueError(f"{name} is {config[name]!r}, expected a whole number of at least 1")
-    if not 0 <= config["warm_up"] <= 1:
+    if not (_is_number(config["warm_up"]) and 0 <= config["warm_up"] <= 1):
         raise ValueError(f"warm_up is {config['warm_up']!r}, expected a share from 0 to 1")
+    if not (_is_number(config["weight"]) and config["weight"] >= 0):
+        raise ValueError(f"weight is {config['weight']!r}, expected a number of at least 0")
+    ends = config["b_range"]
+    if not (isinstance(ends, (tuple, list)) and len(ends) == 2 and all(_is_number(b) and b > 0 for b in ends)):
+        raise ValueError(f"b_range is {ends!r}, expected two numbers above 0: the first b and the last")
     if isinstance(config["exclude_prefix"], str):
         raise ValueError(f"exclude_prefix is {config['exclude_prefix']!r}, expected a list of names")
     return config
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _reconstruct(
