@@ -66,6 +66,15 @@ def test_it_keeps_the_dtype(dtype: torch.dtype) -> None:
     assert torch.equal(FakeCast()(x), x.half().to(dtype))
 
 
+def test_bfloat16_saturates_at_its_own_value_next_to_the_end() -> None:
+    x = torch.tensor([65280.0, 65536.0, 1e30, -math.inf], dtype=torch.bfloat16, requires_grad=True)
+    y = FakeCast()(x)
+    assert y.tolist() == [65280.0, 65536.0, 65536.0, -65536.0]
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
 def test_switches_and_states() -> None:
     cast, x = FakeCast(), torch.tensor([0.1])
     for state, rounds in (("calibration", False), ("qat", True), ("validation", True), ("float", False)):

@@ -126,8 +126,13 @@ Quantizer = FakeQuantize | FakeCast
 _ENDS = torch.finfo(torch.float16)
 
 
+def _wide(x: Tensor) -> Tensor:
+    """`x` in a dtype that holds the ends: bfloat16 makes 65536 of 65504, which is beyond float16."""
+    return x.float() if x.dtype is torch.bfloat16 else x
+
+
 def _cast(x: Tensor) -> Tensor:
-    return x.clamp(_ENDS.min, _ENDS.max).to(torch.float16).to(x.dtype)
+    return _wide(x).clamp(_ENDS.min, _ENDS.max).to(torch.float16).to(x.dtype)
 
 
 class _Cast(Function):
@@ -142,7 +147,8 @@ class _Cast(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         (x,) = inputs
-        ctx.save_for_backward((x >= _ENDS.min) & (x <= _ENDS.max))
+        wide = _wide(x)
+        ctx.save_for_backward((wide >= _ENDS.min) & (wide <= _ENDS.max))
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
