@@ -170,6 +170,29 @@ def test_leading_dimensions_are_broadcast_as_by_torch(path):
         assert ops.matmul_requantize(a, b, None, 0.1, torch.int8).shape == expected.shape
 
 
+@pytest.mark.parametrize("small", [0, 1 << 40])
+@pytest.mark.parametrize(("of_a", "of_b"), PAIRS)
+def test_many_matrices_give_the_same_bits_one_by_one_and_at_once(of_a, of_b, small, monkeypatch):
+    monkeypatch.setattr(ops._matmul, "_SMALL", small)
+    a, b = integers(of_a, 3, 1, 5, 7), integers(of_b, 4, 7, 6)
+    zeros = {"zero_point_a": -3, "zero_point_b": 5}
+    assert same(ops.matmul(a, b, **zeros), reference(ops.matmul, a, b, **zeros))
+    for factor in (0.002, torch.linspace(0.001, 0.01, 6, dtype=torch.float64)):
+        given = (a, b, torch.arange(-3, 3) * 1000, factor, torch.int16)
+        arguments = {**zeros, "zero_point": 2, "qmin": -2000, "arithmetic": Arithmetic(Rounding.FLOOR)}
+        assert same(ops.matmul_requantize(*given, **arguments), reference(ops.matmul_requantize, *given, **arguments))
+
+
+@pytest.mark.parametrize(("dtype", "depth"), [(torch.int8, 1023), (torch.int8, 1100), (torch.int16, 1100)])
+def test_many_small_sums_are_exact_beyond_what_floats_hold(dtype, depth):
+    largest = torch.iinfo(dtype).max
+    a = torch.full((2, 1, depth), -largest, dtype=dtype)
+    b = torch.full((2, depth, 1), largest, dtype=dtype)
+    a[:, :, 0], b[:, 0] = 1, 1 + depth % 2  # the sum is odd: no f32 beyond 2**24 is
+    expected = 1 + depth % 2 - (depth - 1) * largest * largest
+    assert ops.matmul(a, b).flatten().tolist() == [expected, expected]
+
+
 def test_operands_of_any_strides_are_read_and_not_changed(path):
     a, b = integers(torch.int8, 7, 5).T, integers(torch.int8, 9, 14)[:, ::2].T
     kept = a.clone(), b.clone()

@@ -12,6 +12,10 @@ from ._finish import Finish
 from ._output import Output
 from ._packed_weight import PackedWeight, accumulator, largest
 
+_SMALL = 1 << 19
+"""Products in one matrix up to which many matrices are one call in float, whose sums are exact: 3 to 15 times as fast
+as a kernel's call for each at 80,000 of them or fewer; at 2,500,000 no faster (int8), or half as fast (int16)."""
+
 
 def matmul(a: Tensor, b: Tensor | PackedWeight, *, zero_point_a: int = 0, zero_point_b: int = 0) -> Tensor:
     """The exact product `(a - zero_point_a) @ (b - zero_point_b)`; with a `PackedWeight`, `a @ weight.T`.
@@ -111,6 +115,9 @@ def _product(
         )
     if isinstance(b, PackedWeight):
         return _rust_integer.matmul(a, b.core(), n, zero_point_a, bias, acc, finish)
+    rows = 1 if a.dim() == 1 else a.shape[-2]
+    if other.dim() > 2 and rows * other.shape[-2] * n <= _SMALL:
+        return _many_small(a, other, bias, zero_point_a, zero_point_b, bound, acc, finish)
     if zero_point_b:
         other = other.short() - zero_point_b
 
@@ -119,10 +126,10 @@ def _product(
 
     if other.dim() == 2:
         return one(a, other)
-    rows = a.reshape(1, -1) if a.dim() == 1 else a
-    leading: torch.Size = torch.broadcast_shapes(rows.shape[:-2], other.shape[:-2])  # type: ignore[no-untyped-call]
+    matrix = a.reshape(1, -1) if a.dim() == 1 else a
+    leading: torch.Size = torch.broadcast_shapes(matrix.shape[:-2], other.shape[:-2])  # type: ignore[no-untyped-call]
     many = (
-        rows.expand(*leading, *rows.shape[-2:]).flatten(0, -3),
+        matrix.expand(*leading, *matrix.shape[-2:]).flatten(0, -3),
         other.expand(*leading, *other.shape[-2:]).flatten(0, -3),
     )
     dtype = acc if finish is None else finish.output.dtype
@@ -132,3 +139,23 @@ def _product(
         else torch.empty(0, dtype=dtype)
     )
     return y.reshape(*leading, *a.shape[-2:-1], n)
+
+
+def _many_small(
+    a: Tensor,
+    b: Tensor,
+    bias: Tensor | None,
+    zero_point_a: int,
+    zero_point_b: int,
+    bound: float,
+    acc: torch.dtype,
+    finish: Finish | None,
+) -> Tensor:
+    """All matrices in one call: no sum leaves `bound`, so that f32 holds each below 2**24, and f64 below 2**53."""
+    real = torch.float32 if bound < 2**24 else torch.float64
+    product = ((a.to(real) - zero_point_a) @ (b.to(real) - zero_point_b)).to(acc)
+    if finish is None:
+        return product
+    total = product if bias is None else product.long() + bias
+    axis = total.dim() - 1 if isinstance(finish.factor, Tensor) else None
+    return _rust_integer.requantize(total, finish.factor, finish.output, axis, finish.arithmetic)
