@@ -13,6 +13,10 @@ import torch
 
 from nashquant import march
 
+# The first backward starts one thread of autograd for each device, after which no forked process can train. Now there is
+# none; but torch's fake tensors, which exporters use, make known a GPU that is not there.
+torch.ones(1, requires_grad=True).sum().backward()
+
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None)
 hypothesis.settings.register_profile("thorough", max_examples=2000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
