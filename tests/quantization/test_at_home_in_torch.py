@@ -13,8 +13,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 
-from nashquant.quantization import FakeQuantize, set_fake_quantize
+from nashquant import set_march
+from nashquant.quantization import DeQuantStub, FakeQuantize, QuantStub, prepare, set_fake_quantize
 from nashquant.quantization.observer import HistogramObserver, MSEObserver
+from nashquant.quantization.qconfig_template import default_qat_qconfig_setter
 
 from .small_net import QuantizedRows, images, in_training, in_validation, prepared, scales
 
@@ -46,11 +48,62 @@ def test_a_compiled_step_of_training_is_the_eager_step() -> None:
         assert_same_scales(other, eager)
 
 
-def test_an_exported_model_takes_any_batch() -> None:
+STRICT_SAYS = pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")  # the mode's scope
+
+
+@STRICT_SAYS
+@pytest.mark.parametrize("strict", [True, False])
+def test_an_exported_model_takes_any_batch(strict: bool) -> None:
     model = in_validation()
     batch = torch.export.Dim("n", min=2, max=64)
-    program = torch.export.export(model, (images(),), dynamic_shapes=({0: batch},))
+    program = torch.export.export(model, (images(),), dynamic_shapes=({0: batch},), strict=strict)
     assert torch.equal(program.module()(images(1, 5)), model(images(1, 5)))
+
+
+class Operators(nn.Module):
+    """Arithmetic as it is written, which a strict export shows as functions of the module `operator`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.quant(x)
+        y = (x + x[:, :1]) * (3 - x) / 2 + 1 / (x.abs() + 2) - (-x) ** 2
+        y = y @ x.transpose(0, 1)
+        y += x[:, :1]
+        y *= 2
+        y[0] = x[0, :3]
+        return self.dequant(y)  # type: ignore[no-any-return]
+
+
+def operators() -> Any:
+    """In QAT; its batch is 3."""
+    set_march("nash-p")
+    model = prepare(Operators(), torch.randn(3, 3), (default_qat_qconfig_setter,), save_dir=None)
+    set_fake_quantize(model.train(), "qat")
+    model(torch.randn(3, 3, generator=torch.Generator().manual_seed(0)))
+    set_fake_quantize(model.eval(), "validation")
+    return model
+
+
+@STRICT_SAYS
+def test_a_strict_export_has_every_operator_quantized() -> None:
+    model, x = operators(), torch.randn(3, 3)
+    programs = [torch.export.export(model, (x,), strict=strict) for strict in (True, False)]
+    strict, other = ([n.target for n in p.graph.nodes if n.op == "call_function"] for p in programs)
+    assert strict == other
+    assert torch.equal(programs[0].module()(x * 2), model(x * 2))
+
+
+def test_a_compiled_step_has_every_operator_quantized() -> None:
+    model, x = operators(), torch.randn(3, 3, requires_grad=True)
+    other = x.detach().clone().requires_grad_()
+    y, z = model(x), torch.compile(model, fullgraph=True, backend="aot_eager")(other)
+    assert torch.equal(z, y)
+    y.square().sum().backward()
+    z.square().sum().backward()
+    assert torch.equal(other.grad, x.grad)
 
 
 def test_an_exported_model_trains_as_the_model_does() -> None:
@@ -60,12 +113,6 @@ def test_an_exported_model_trains_as_the_model_does() -> None:
     program(images(1)).square().sum().backward()
     assert torch.equal(other.conv.weight.grad, gradient)  # the program trains the weights it was made of
     assert gradient.abs().sum() > 0
-
-
-@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
-def test_a_strict_export_is_refused_and_told_what_to_do() -> None:
-    with pytest.raises(Exception, match=r"torch\.export takes it with strict=False"):
-        torch.export.export(in_validation(), (images(),), strict=True)
 
 
 # Precision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import assume_constant_result
 
 from nashquant.op_kind import OpKind
 
 from .registry import OpEntry, known_functions, named_entry
 
-__all__ = ["KNOWN", "UNKNOWN", "Known"]
+__all__ = ["CALLS", "Known", "place_of"]
 
 
 class Known:
@@ -70,6 +72,9 @@ def _out_of_place_twins() -> Iterator[tuple[Callable[..., Any], Callable[..., An
         name = getattr(func, "__name__", "")
         if name.endswith("_") and not name.endswith("__"):
             yield from ((func, twin) for home in (torch, F, Tensor) if (twin := getattr(home, name[:-1], None)))
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):  # `x += y`, as compilers show it
+        yield getattr(operator, f"i{name}"), getattr(operator, name)
+        yield getattr(Tensor, f"__i{name}__"), getattr(Tensor, f"__{name}__")
 
 
 def _with_item(x: Tensor, index: Any, value: Any) -> Tensor:
@@ -79,16 +84,24 @@ def _with_item(x: Tensor, index: Any, value: Any) -> Tensor:
     return y
 
 
-_OUT_OF_PLACE = dict(_out_of_place_twins()) | {Tensor.__setitem__: _with_item}
+_OUT_OF_PLACE = dict(_out_of_place_twins()) | dict.fromkeys((Tensor.__setitem__, operator.setitem), _with_item)
 
 
 def _known_calls() -> Iterator[tuple[Callable[..., Any], Known]]:
     for func, entry in known_functions().items():
-        known = Known(func, entry)
+        call = Known(func, entry)
         if entry.with_tensor is not None:
-            known.between_tensors = Known(func, named_entry(entry.with_tensor))
-        yield func, known
+            call.between_tensors = Known(func, named_entry(entry.with_tensor))
+        yield func, call
 
 
-KNOWN = dict(_known_calls())
-UNKNOWN = Known(lambda: None, None)
+_FUNCTIONS, _CALLS = zip(*_known_calls(), strict=True)
+CALLS = (Known(lambda: None, None), *_CALLS)
+"""All there are; the first is any function without an entry."""
+_PLACES = {func: place for place, func in enumerate(_FUNCTIONS, 1)}
+
+
+@assume_constant_result  # type: ignore[untyped-decorator]  # torch 2.13 finds no `Tensor.__pow__` in a dict it compiles
+def place_of(func: Callable[..., Any]) -> int:
+    """Where `func`, in any spelling, is in `CALLS`."""
+    return _PLACES.get(func, 0)

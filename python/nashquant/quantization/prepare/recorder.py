@@ -18,7 +18,7 @@ from .call_site import CallSite, Position, call_site, entered, is_checkpointed, 
 from .dynamic import Passes
 from .flow import Flow, tensors_of
 from .graph import Node, Operand, Origin
-from .known import KNOWN
+from .known import CALLS, place_of
 from .recording import Recording, Site
 from .refused import CheckpointedCallError, RefusedCallError, computed_weight
 from .registry import OpEntry, function_entry, function_name, is_float_functional, module_entry
@@ -164,7 +164,7 @@ class Recorder(TorchFunctionMode):
         node = Node(entry, owner, name, self._operands(args, kwargs), owner=owner)
         node.keywords = {key: value for key, value in kwargs.items() if not isinstance(value, Tensor)}
         in_region = bool(node.region_operands)
-        site = self._site(node, in_region, KNOWN[func].above) if entry is not None and entry.redirected else None
+        site = self._site(node, in_region, CALLS[place_of(func)].above) if entry is not None and entry.redirected else None
         if in_region:
             node.place = source_line(1)
             if kwargs.get("out") is not None:

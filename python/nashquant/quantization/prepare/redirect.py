@@ -17,8 +17,8 @@ from nashquant.quantization.fake_quantize import FakeQuantize
 from .call_site import entered, frames_from, source_line
 from .dynamic import thread
 from .foreign import check_state_dict
-from .known import KNOWN, UNKNOWN, Known
-from .registry import function_entry, function_name
+from .known import CALLS, Known, place_of
+from .registry import function_name, joins_two
 from .scope import CompiledScope, Scope, redirections
 
 __all__ = ["UnrecordedCallError", "float_ops", "own_calls"]
@@ -35,41 +35,41 @@ class _Redirect(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        known = KNOWN.get(func, UNKNOWN)
-        if known.between_tensors is not None and function_entry(func, args, kwargs) is not known.entry:
-            known = known.between_tensors
-        if known.redirected:
+        call = CALLS[place_of(func)]
+        if call.between_tensors is not None and joins_two(args, kwargs):
+            call = call.between_tensors
+        if call.redirected:
             scope: Any = self.scope
-            to = scope.find(known.redirected, known.above)
+            to = scope.find(call.redirected, call.above)
             if to is not None and to.module:
                 # The mode is off while it handles a call: what the module calls is its own.
                 compute = scope.children[to.module].compute
-                if known.may_change:
-                    func, args, kwargs = known.out_of_place(args, kwargs)
+                if call.may_change:
+                    func, args, kwargs = call.out_of_place(args, kwargs)
                 if to.writes_back:
                     place, args = args[0], (set_apart(args[0]), *args[1:])
                     return mark_region(place.copy_(compute(func, args, kwargs)))
                 return compute(func, args, kwargs)
             if to is not None and to.module == "" and not _is_float(scope.owner):
-                parts = known.entry.spelled_out(args, kwargs)  # type: ignore[union-attr]
+                parts = call.entry.spelled_out(args, kwargs)
                 assert parts is not None
                 with self:
                     return parts()
             if (to is None or not to.in_region) and _meets_region(args, kwargs):
-                raise _unrecorded(func, known, scope)
+                raise _unrecorded(func, call, scope)
         y = func(*args, **kwargs) if kwargs else func(*args)
-        if not isinstance(y, _CARRIERS) or known.constant or is_compiling():
+        if not isinstance(y, _CARRIERS) or call.constant or is_compiling():
             return y
-        if known.moves:  # of what it moves, not of what it takes a shape from
+        if call.moves:  # of what it moves, not of what it takes a shape from
             moved = args[0] if args else kwargs.get("input")
             return mark_region(y) if hasattr(moved, "in_quantized_region") else y
         if not _meets_region(args, kwargs):
             return y
         mark_region(y)
-        if known.entry is None and is_in_region(y):
+        if call.entry is None and is_in_region(y):
             scope = self.scope
             if function_name(func) not in float_ops(scope.owner):
-                raise _unrecorded(func, known, scope)
+                raise _unrecorded(func, call, scope)
         return y
 
 

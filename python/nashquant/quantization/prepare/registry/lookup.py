@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "function_entry",
     "function_name",
     "is_float_functional",
+    "joins_two",
     "known_functions",
     "module_entry",
     "named_entry",
@@ -30,7 +32,7 @@ __all__ = [
 
 ENTRIES = (*gemm.ENTRIES, *arithmetic.ENTRIES, *tables.ENTRIES, *composites.ENTRIES, *moves.ENTRIES)
 
-_HOMES = (torch, F, Tensor, torch.linalg, torch.special)
+_HOMES = (torch, F, Tensor, torch.linalg, torch.special, operator)  # torch.export(strict=True) shows operators as such
 
 
 def spellings(entry: OpEntry) -> Iterator[Callable[..., Any]]:
@@ -68,10 +70,13 @@ def function_entry(
     entry = _BY_FUNCTION.get(function)
     if entry is None or entry.with_tensor is None:
         return entry
-    kwargs = kwargs or {}
+    return _BY_NAME[entry.with_tensor] if joins_two(args, kwargs or {}) else entry
+
+
+def joins_two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a call has two operands, and both are tensors."""
     operands = (*args[:2], *(kwargs[name] for name in ("input", "other", "exponent") if name in kwargs))
-    joins_two = len(operands) > 1 and all(isinstance(operand, Tensor) for operand in operands)
-    return _BY_NAME[entry.with_tensor] if joins_two else entry
+    return len(operands) > 1 and all(isinstance(operand, Tensor) for operand in operands)
 
 
 def function_name(function: Callable[..., Any]) -> str:
