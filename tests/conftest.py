@@ -13,7 +13,7 @@ import torch
 
 from nashquant import march
 
-# The first backward starts one thread of autograd for each device, after which no forked process can train. Now there is
+# The first backward starts a thread of autograd for each device, after which no forked process can train. Now there is
 # none; but torch's fake tensors, which exporters use, make known a GPU that is not there.
 torch.ones(1, requires_grad=True).sum().backward()
 

@@ -100,6 +100,50 @@ def test_a_channel_of_zeros_stays() -> None:
     assert all(value.isfinite().all() for value in equal.state_dict().values())
 
 
+# High biases
+
+
+def high(*, padding: int = 0, bias: bool = True, norm: bool = False, between: nn.Module | None = None) -> Chain:
+    """Half of the channels lie forty deviations above 0. The batch norm knows what it sees of `images`."""
+    torch.manual_seed(0)
+    last = (nn.Conv2d(8, 4, 3, padding=padding, bias=bias), *((nn.BatchNorm2d(4),) if norm else ()))
+    model = Chain(nn.Conv2d(3, 8, 1, bias=False), nn.BatchNorm2d(8, momentum=None), between or nn.ReLU(), *last)
+    with torch.no_grad():
+        model.layers[1].weight.fill_(0.5)
+        model.layers[1].bias.copy_(torch.tensor([0.0, 20.0] * 4))
+        for x in images(8):
+            model.train()(x)
+    return model.eval()
+
+
+def test_absorbing_biases_leaves_activations_no_range_without_values() -> None:
+    model, data, held_out = high(), images(4), images(2, seed=2)
+    equal, absorbed = equalize(model, data[0]), equalize(model, data[0], absorb_biases=True)
+    assert error(absorbed, model, held_out) < 1e-3  # the function changes, one value in 700
+    lost, rescued = (error(calibrated(made, data), model, held_out) for made in (equal, absorbed))
+    assert rescued < lost / 2
+
+
+@pytest.mark.parametrize("kind", [{}, {"bias": False}, {"bias": False, "norm": True}, {"norm": True}])
+def test_what_is_absorbed_comes_back_in_the_next_layer(kind: dict[str, bool]) -> None:
+    model = high(between=nn.Identity(), **kind)  # nothing is cut off: the same function
+    x = images(1)[0]
+    absorbed = equalize(model, x, absorb_biases=True)
+    assert torch.allclose(absorbed(x), model(x), atol=1e-4)
+    scale = absorbed.layers[1].weight / model.layers[1].weight
+    assert torch.allclose(absorbed.layers[1].bias, torch.tensor([0.0, 1.5] * 4) * scale, atol=1e-4)
+
+
+def test_a_low_channel_stays_and_so_does_one_whose_reader_pads() -> None:
+    x = images(1)[0]
+    for model in (high(padding=1), high(between=nn.AvgPool2d(2, padding=1))):
+        plain, absorbed = equalize(model, x), equalize(model, x, absorb_biases=True)
+        assert all(torch.equal(value, plain.state_dict()[name]) for name, value in absorbed.state_dict().items())
+    transposed = Chain(nn.Conv2d(3, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.ConvTranspose2d(8, 4, 3)).eval()
+    nn.init.constant_(transposed.layers[1].bias, 9.0)
+    assert torch.allclose(equalize(transposed, x, absorb_biases=True)(x), transposed(x), atol=1e-5)
+
+
 class Twice(nn.Module):
     """`first` is read twice, `third` reads a sum, `shared` runs twice, `tied` shares a weight, `cut` feeds a ReLU6."""
 

@@ -164,7 +164,9 @@ class Recorder(TorchFunctionMode):
         node = Node(entry, owner, name, self._operands(args, kwargs), owner=owner)
         node.keywords = {key: value for key, value in kwargs.items() if not isinstance(value, Tensor)}
         in_region = bool(node.region_operands)
-        site = self._site(node, in_region, CALLS[place_of(func)].above) if entry is not None and entry.redirected else None
+        site = (
+            self._site(node, in_region, CALLS[place_of(func)].above) if entry is not None and entry.redirected else None
+        )
         if in_region:
             node.place = source_line(1)
             if kwargs.get("out") is not None:
