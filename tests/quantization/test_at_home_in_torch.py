@@ -227,13 +227,16 @@ def test_a_checkpoint_observes_once_and_changes_no_gradient(reentrant: bool) -> 
 
 
 @pytest.mark.parametrize("observer", [MSEObserver, HistogramObserver])
-def test_other_observers_look_once_too(observer: Any) -> None:
+def test_other_observers_look_once_too(observer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, other = FakeQuantize(observer, averaging_constant=0.5), FakeQuantize(observer, averaging_constant=0.5)
+    looks, observe = [], other.activation_post_process.observe
+    monkeypatch.setattr(other.activation_post_process, "observe", lambda x: looks.append(x) or observe(x))
     for seed in range(3):
         x = images(seed) * (seed + 1)
         plain(x)
         checkpoint(lambda x: other(x).square(), x.requires_grad_(), use_reentrant=False).sum().backward()
         assert torch.equal(other.scale, plain.scale)
+        assert len(looks) == seed + 1  # a histogram that counts all twice has the same scale
 
 
 # Saving and loading
