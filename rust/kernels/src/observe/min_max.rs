@@ -69,16 +69,28 @@ fn seen<T: Element>(isa: Isa, team: &dyn Team, x: &[T]) -> Seen {
     blocks.into_iter().fold(Seen::NOTHING, Seen::and)
 }
 
-/// All of `x` as one channel.
+#[inline(always)]
+fn whole_rows<T>(x: &[T]) -> &[[T; LANES]] {
+    x.as_chunks().0
+}
+
+/// All of `x` as one channel, in four streams: one alone does not keep memory busy (twice the time at 16M elements).
 #[inline(always)]
 fn scan<T: Element>(x: &[T]) -> Seen {
-    let full = x.len() - x.len() % LANES;
     let mut lanes = Lanes { low: [f32::INFINITY; LANES], high: [f32::NEG_INFINITY; LANES], nan: [0; LANES] };
-    for row in x[..full].chunks_exact(LANES) {
-        column_scan(row, &mut lanes.low, &mut lanes.high, &mut lanes.nan);
+    let quarter = x.len() / (4 * LANES) * LANES;
+    let (halves, rest) = x.split_at(4 * quarter);
+    let (front, back) = halves.split_at(2 * quarter);
+    let ((a, b), (c, d)) = (front.split_at(quarter), back.split_at(quarter));
+    for (((a, b), c), d) in whole_rows(a).iter().zip(whole_rows(b)).zip(whole_rows(c)).zip(whole_rows(d)) {
+        for row in [a, b, c, d] {
+            column_scan(row, &mut lanes.low, &mut lanes.high, &mut lanes.nan);
+        }
     }
-    let (rest, n) = (&x[full..], x.len() - full);
-    column_scan(rest, &mut lanes.low[..n], &mut lanes.high[..n], &mut lanes.nan[..n]);
+    for row in rest.chunks(LANES) {
+        let n = row.len();
+        column_scan(row, &mut lanes.low[..n], &mut lanes.high[..n], &mut lanes.nan[..n]);
+    }
     lanes.folded()
 }
 
