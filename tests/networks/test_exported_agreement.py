@@ -30,7 +30,7 @@ def test_the_file_holds_the_quantizers_and_agrees(name: str, bits: int, tmp_path
     twin = calibrated(network, network.trained(), bits)
     exported = export(twin, (network.exported or network.inputs)(4), path=tmp_path / "network.onnx", verify=False)
 
-    grids = qdq.grids(qdq.read(exported.path).graph)
+    grids = [grid for grid in qdq.grids(qdq.read(exported.path).graph) if not grid.bias]
     assert {grid.name for grid in grids} == set(exported.quantizers)
     for grid in grids:
         quantizer = twin.get_submodule(grid.name)

@@ -93,7 +93,7 @@ def _given(node: ir.Node, found: Mapping[ir.Value, Grid]) -> Grid | None:
 
 def _box(node: ir.Node, read: list[Grid], given: Grid | None) -> Box:
     module = node.metadata_props.get("nashquant.module") or (node.name or "").rpartition("/")[0]
-    weights = tuple(f"weight {_short(grid)}" for grid in read if grid.weight)
+    weights = tuple(f"weight {_short(grid)}" for grid in read if grid.weight and not grid.bias)
     computes = given or next((grid for grid in read if not grid.weight), None)
     lines = (_clipped(module.removesuffix(".activation_post_process")), *weights)
     return Box(node.op_type, tuple(line for line in lines if line), computes.dtype if computes else "")

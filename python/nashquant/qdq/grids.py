@@ -41,6 +41,11 @@ class Grid:
         stored = self.dequantize.inputs[0]
         return stored is not None and stored.const_value is not None
 
+    @property
+    def bias(self) -> bool:
+        """Whether it is that of a bias: no chip's grid, it lies on the accumulator."""
+        return self.dtype == "int32" and self.weight
+
     def same_as(self, other: Grid) -> bool:
         """Whether both hold the same integers and mean the same by them."""
         return (

@@ -29,8 +29,7 @@ def quant_config(model: ir.Model) -> dict[str, Any]:
     Raises:
         ValueError: the model has scales for blocks.
     """
-    found = [grid for grid in grids(model.graph) if grid.dtype != "int32"]  # a bias, which lies on the accumulator
-    by_value = {grid.dequantize.outputs[0]: grid for grid in found}
+    by_value = {grid.dequantize.outputs[0]: grid for grid in grids(model.graph) if not grid.bias}
     dtypes: dict[str, dict[str, str]] = {}
     for node in model.graph:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") or not node.name:

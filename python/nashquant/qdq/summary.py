@@ -68,7 +68,7 @@ def summary(model: ir.Model) -> Summary:
         ValueError: it has scales for blocks.
     """
     found = grids(model.graph)
-    by_value = {grid.dequantize.outputs[0]: grid for grid in found}
+    by_value = {grid.dequantize.outputs[0]: grid for grid in found if not grid.bias}
     kinds: dict[str, Counter[str]] = {}
     dtypes: dict[str, Counter[str]] = {}
     floating = []

@@ -85,6 +85,7 @@ def test_the_integers_are_the_same_numbers_to_every_reader(tmp_path: Path) -> No
     assert floats.numpy().tolist() == np.float32(BIAS).tolist()
     (node,) = qdq.quant_config(read)["node_config"].values()
     assert node == {"input0": "int16", "input1": "int16"}
+    assert [row.dtypes for row in qdq.summary(read).ops] == [{"int16 × int16": 1}]
     step = model.activation_post_process.scale.item()
     assert (nash.convert(exported)(x) - model(x)).abs().max() <= 1.01 * step  # type: ignore[operator]
 

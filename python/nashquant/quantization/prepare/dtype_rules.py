@@ -103,7 +103,7 @@ def _hold(plan: Plan, op: Op, part: str, allowed: Sequence[DType]) -> Iterator[s
     if quantizer is None or quantizer.dtype in allowed:
         return
     what = (
-        f"{plan.graph.march.value} has no {quantizer.dtype} {part} for {op.type_name}, it has "
+        f"{plan.graph.march.value} has no {quantizer.dtype} {part} for {op.spoken}, it has "
         f"{', '.join(map(str, allowed))}"
     )
     asked = quantizer.dtype
@@ -125,7 +125,7 @@ def _hold_output(plan: Plan, op: Op) -> Iterator[str]:
     possible = march.spec.rule(op.kind).outputs.get(narrowest, ())
     if output.dtype in possible or not possible:
         return
-    what = f"{march.value} computes {op.type_name} from {narrowest} to {', '.join(map(str, possible))} only"
+    what = f"{march.value} computes {op.spoken} from {narrowest} to {', '.join(map(str, possible))} only"
     if "output" in plan.requests[op.name].frozen:
         yield f"{what}, but {output.dtype} was asked (for {op.name!r})"
     _fall_back(plan, op, "output", possible[-1], what)  # for an error too: what reads it may be impossible then

@@ -153,6 +153,12 @@ class Op:
         return name + suffix
 
     @property
+    def spoken(self) -> str:
+        """What a message calls it: `type_name`, with the function in place of FloatFunctional."""
+        function = self.first.label if self.first.site is not None else self.first.place
+        return self.type_name.replace("FloatFunctional", function)
+
+    @property
     def makes_grid(self) -> bool:
         """Whether the op has an output quantizer of its own."""
         return self.first.entry is not None and self.first.entry.makes_grid
