@@ -116,3 +116,21 @@ def test_no_data_and_another_model_are_refused(pair):
         compare(prepared, integer, [])
     with pytest.raises(ValueError, match="no quantizer of the prepared model"):
         compare(nn.Linear(2, 2), integer, [])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: m.train(), "^compare needs eval mode, but in training mode is 'the model itself'"),
+        (lambda m: m.head.train(), "^compare needs eval mode, but in training mode is 'head'"),
+        (lambda m: set_fake_quantize(m, "calibration"), "^compare needs the states of export, but 'quant.activation_p"),
+        (lambda m: set_fake_quantize(m, "qat"), "^compare needs the states of export, but 'quant.activation_post_pro"),
+    ],
+)
+def test_a_model_that_trains_or_observes_is_refused_and_goes_on_as_it_was(pair, spoil, message):
+    prepared, integer, x = pair
+    spoil(prepared)
+    before = [(m.training, getattr(m, "observer_enabled", None)) for m in prepared.modules()]
+    with pytest.raises(RuntimeError, match=message):
+        compare(prepared, integer, x)
+    assert [(m.training, getattr(m, "observer_enabled", None)) for m in prepared.modules()] == before

@@ -291,3 +291,19 @@ def test_a_weight_may_be_transposed_behind_its_scales(many):
     ours, x = convert(model), torch.randn(4, 3)
     assert only_integers(ours), ours.report
     assert torch.equal(ours(x), onnx_runtime(model, x)[0])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("bias", [[0.5], [[0.5]], [0.5, -1, 2, 0, 3]])
+def test_a_product_of_two_activations_has_a_bias_of_any_size(bias: list[float]):
+    model = graph(
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) r = QuantizeLinear(v, s, z)"
+        "e = DequantizeLinear(r, s, z) y = Gemm(d, e, b) p = QuantizeLinear(y, sy, z) o = DequantizeLinear(p, sy, z)",
+        "float[3, 4] x, float[4, 5] v",
+        "float[3, 5] o",
+        s=2.0**-6,
+        sy=2.0**-4,
+        z=np.int8(0),
+        b=bias,
+    )
+    x, v = torch.randn(3, 4), torch.randn(4, 5)
+    assert torch.equal(convert(model)(x, v), onnx_runtime(model, x, v)[0])

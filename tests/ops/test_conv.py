@@ -194,3 +194,8 @@ def test_what_is_wrong_is_said(path):
         ops.conv(x.short(), ops.PackedWeight(weight, groups=2))
     with pytest.raises(ValueError, match=r"^bias has shape \[5\], but must have \[6\]$"):
         ops.conv_requantize(x, weight, torch.zeros(5, dtype=torch.int32), 1.0, torch.int8, groups=2)
+    packed = ops.PackedWeight.transposed(torch.zeros(4, 3, 3, 3, dtype=torch.int8), groups=2)
+    with pytest.raises(ValueError, match=r"^groups is 4, but weight was packed for 2$"):
+        ops.conv_transpose(x, packed, groups=4)
+    with pytest.raises(ValueError, match=r"^zero_point of the weight is 1, but a packed weight has its own: leave it"):
+        ops.conv_transpose(x, packed, zero_point_weight=1)

@@ -209,6 +209,13 @@ def test_a_packed_weight_is_copied_and_pickled():
         assert same(ops.matmul(a, other), expected)
 
 
+def test_a_packed_weight_is_what_its_weight_was_when_it_was_packed(path):
+    weight = torch.ones(1, 60_000, dtype=torch.int16)
+    packed, a = ops.PackedWeight(weight, torch.int16), torch.full((1, 60_000), 32767, dtype=torch.int16)
+    weight.fill_(32767)  # with these values, the 32 bits that ones were proved to need are too few
+    assert ops.matmul(a, packed).tolist() == [[60_000 * 32767]]
+
+
 def test_what_is_wrong_is_said(path):
     a, b = torch.zeros(2, 3, dtype=torch.int8), torch.zeros(3, 4, dtype=torch.int8)
     with pytest.raises(ValueError, match=r"^a has shape \[2, 3\], but its last dimension must be 4, as b has$"):

@@ -254,7 +254,7 @@ def _bias(plan: Plan, node: ir.Node, index: int, scale: Tensor, width: int | Non
     if real is None:
         raise NotIntegerError(f"its bias {value.name!r} is computed")
     real = form.real() if isinstance(form, Weight) else real.double()
-    if any(size != 1 for size in real.shape[:-1]) or (width is None and real.numel() > 1 and scale.dim()):
+    if any(size != 1 for size in real.shape[:-1]) or (width is None and real.numel() == 1):
         raise NotIntegerError(f"its bias {value.name!r} has shape {list(real.shape)}")
     real = real.reshape(-1)
     real = real.expand(width) if width is not None and real.numel() == 1 else real

@@ -205,6 +205,11 @@ class Plan:
             return self.is_quantized(node.inputs[0]) and isinstance(self.form(value), Grid)
         return isinstance(self._forms.get(value), Grid)
 
+    def is_stored(self, value: ir.Value | None) -> bool:
+        """Whether `value` holds quantized integers as the file stores them, which stand for no numbers yet."""
+        integers = value is not None and value.dtype is not None and not value.dtype.is_floating_point()
+        return integers and isinstance(self.form(value), Grid)
+
     # What a quantizer tells.
 
     def settle(self, value: ir.Value, form: Form, slot: str) -> None:
@@ -248,6 +253,8 @@ class Plan:
                 self._quantize(node)
             elif node.op_type == "DequantizeLinear":
                 self.settle(outputs[0], *_quantizers.dequantize(self, node))
+            elif self._computes_on_stored(node):
+                raise NotIntegerError("it computes on integers as they are stored")
             else:
                 self._integer(node, outputs)
         except NotIntegerError as error:
@@ -261,6 +268,11 @@ class Plan:
             layer = next((step.layer for step in reversed(self.steps) if slot in step.outputs), "")
             assert isinstance(form, Grid)
             self.points.append(Point(quantizer or node.name or _name(node.outputs[0]), slot, form, layer))
+
+    def _computes_on_stored(self, node: ir.Node) -> bool:
+        op = self.op(node)
+        takes_them = op is not None and (op.stored or op.place is not Place.INTEGER)
+        return not takes_them and any(map(self.is_stored, node.inputs))
 
     def _integer(self, node: ir.Node, outputs: Sequence[ir.Value]) -> None:
         op, place = self.op(node), Place.INTEGER

@@ -139,7 +139,7 @@ def _cone(plan: Plan, x: ir.Value) -> tuple[list[ir.Node], ir.Value | None]:
             nodes[node] = None
 
     visit(x)
-    if len(leaves) != 1 or not nodes or not plan.is_quantized(*leaves):
+    if len(leaves) != 1 or not nodes or not plan.is_quantized(*leaves) or plan.is_stored(*leaves):
         return list(nodes), None
     return list(nodes), leaves.pop()
 

@@ -28,11 +28,13 @@ class Op:
         make: the step for a node; with a target, its result lands there. Raises NotIntegerError with the reason.
         lands: whether it rounds onto the grid of the quantizer behind it; else it gives what it has.
         place: what it computes on.
+        stored: whether it also takes integers as the file stores them, with no DequantizeLinear in front.
     """
 
     make: Callable[[Plan, ir.Node, Target | None], Made]
     lands: bool = True
     place: Place = Place.INTEGER
+    stored: bool = False
 
 
 REGISTRY: Mapping[str, Op] = MappingProxyType(
@@ -41,8 +43,8 @@ REGISTRY: Mapping[str, Op] = MappingProxyType(
         "ConvTranspose": Op(_gemm.conv_transpose),
         "Gemm": Op(_gemm.gemm),
         "MatMul": Op(_gemm.matmul),
-        "ConvInteger": Op(_gemm.conv_integer, lands=False),
-        "MatMulInteger": Op(_gemm.matmul_integer, lands=False),
+        "ConvInteger": Op(_gemm.conv_integer, lands=False, stored=True),
+        "MatMulInteger": Op(_gemm.matmul_integer, lands=False, stored=True),
         "BatchNormalization": Op(_gemm.batch_norm),
         "Add": Op(_elementwise.add),
         "Sub": Op(_elementwise.sub),
@@ -70,10 +72,10 @@ REGISTRY: Mapping[str, Op] = MappingProxyType(
         "RMSNormalization": Op(_normalize.rms_norm),
         "InstanceNormalization": Op(_normalize.instance_norm),
         "GroupNormalization": Op(_normalize.group_norm),
-        "ArgMax": Op(_choose.arg_extreme, lands=False),
-        "ArgMin": Op(_choose.arg_extreme, lands=False),
+        "ArgMax": Op(_choose.arg_extreme, lands=False, stored=True),
+        "ArgMin": Op(_choose.arg_extreme, lands=False, stored=True),
         **{name: Op(_shapes.shape, lands=False, place=Place.SHAPE) for name in ("Shape", "Size")},
-        "TopK": Op(_choose.top_k, lands=False),
+        "TopK": Op(_choose.top_k, lands=False, stored=True),
         **{name: Op(move, lands=False, place=Place.MOVE) for name in MOVES},
     }
 )

@@ -117,18 +117,19 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
 
     Raises:
         ValueError: `data` is empty, or no quantizer of the integer model is one of `prepared`.
+        RuntimeError: `prepared` is not in eval mode and VALIDATION; its mode and states are never changed.
     """
     quantizers = {name: m for name, m in prepared.named_modules() if isinstance(m, FakeQuantize)}
     points = [point for point in integer.points if point.quantizer in quantizers]
     if not points:
         raise ValueError("the integer model has no quantizer of the prepared model; is it the export of another one?")
+    _check_mode(prepared, quantizers)
     named = integer.held | {point.quantizer for point in points}
     sums: dict[Point, _Sums] = {}
     overflows: dict[str, int] = {}
     outputs: list[float] = []
     rows = same = 0
     unmatched = [f"{name} (prepared only)" for name in sorted(set(quantizers) - named)]
-    prepared.eval()
     for batch in [data] if isinstance(data, Tensor) else data:
         inputs = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
         with torch.no_grad(), _recorded(quantizers) as seen:
@@ -171,6 +172,21 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
     )
     kept = {layer: number for layer, number in overflows.items() if number}
     return Comparison(layers, kept, tuple(outputs), same / rows if rows else None, tuple(dict.fromkeys(unmatched)))
+
+
+def _check_mode(prepared: nn.Module, quantizers: dict[str, FakeQuantize]) -> None:
+    """Nothing, if `prepared` computes as it was exported."""
+    inside = {id(part) for quantizer in quantizers.values() for part in quantizer.modules()}
+    training = [name for name, module in prepared.named_modules() if module.training and id(module) not in inside]
+    if training:
+        where = training[0] or "the model itself"
+        raise RuntimeError(f"compare needs eval mode, but in training mode is {where!r}: call eval() on the model")
+    moving = [name for name, m in quantizers.items() if bool(m.observer_enabled) or not bool(m.fake_quant_enabled)]
+    if moving:
+        raise RuntimeError(
+            f"compare needs the states of export, but {moving[0]!r} observes or is switched off: "
+            "call set_fake_quantize(model, FakeQuantState.VALIDATION)"
+        )
 
 
 @contextmanager

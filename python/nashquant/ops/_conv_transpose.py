@@ -10,7 +10,7 @@ from torch import Tensor
 from nashquant.arithmetic import NASH, Arithmetic
 
 from . import _check
-from ._conv import conv, conv_requantize
+from ._conv import conv, conv_requantize, packed_for
 from ._packed_weight import PackedWeight
 from ._windows import Padding, each, pairs
 
@@ -97,9 +97,9 @@ def conv_transpose_requantize(
 
 
 def _packed_for(x: Tensor, weight: Tensor | PackedWeight, groups: int, zero_point: int) -> PackedWeight:
-    _check.integers("x", x.dtype)
     if isinstance(weight, PackedWeight):
-        return weight
+        return packed_for(x, weight, groups, zero_point)
+    _check.integers("x", x.dtype)
     return PackedWeight.transposed(weight, x.dtype, groups=groups, zero_point=zero_point)
 
 

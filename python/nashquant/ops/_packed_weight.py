@@ -44,7 +44,9 @@ class PackedWeight:
             raise ValueError(f"weight has shape {list(weight.shape)}, but must have 2 to 5 dimensions")
         if groups < 1 or weight.shape[0] % groups:
             raise ValueError(f"weight has {weight.shape[0]} outputs, but groups is {groups}")
-        self.weight, self.dtype, self.groups, self.zero_point = weight.detach().contiguous(), dtype, groups, zero_point
+        # A copy: what is proved here of its values must hold when they are packed.
+        self.weight = weight.detach().clone(memory_format=torch.contiguous_format)
+        self.dtype, self.groups, self.zero_point = dtype, groups, zero_point
         sums = (self.weight.flatten(1).long() - zero_point).abs().sum(1)
         self._core: Weight | None = None
         self.largest_sum = int(sums.max()) if sums.numel() else 0
