@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from nashquant import _core
+from nashquant import _core, ops
 
 GRID = {"scale": 1.0, "zero_point": 0, "qmin": -8, "qmax": 7}
 X = torch.ones(2, 3)
@@ -34,8 +34,23 @@ def test_a_tensor_without_memory_is_refused():
 
 
 def test_another_device_is_refused():
-    with pytest.raises((ValueError, BufferError, RuntimeError), match=r"meta"):
+    with pytest.raises(ValueError, match=r"^x is on meta, but must be on the CPU$"):
         quantize(torch.empty(2, 3, device="meta"))
+
+
+@pytest.mark.filterwarnings("ignore")  # nested tensors are a prototype, quantized ones deprecated
+def test_tensors_that_are_no_strided_memory_are_refused():
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    kinds = {
+        "x has layout torch.sparse_coo, but must be torch.strided": torch.eye(3).to_sparse(),
+        "x has layout torch.sparse_csr, but must be torch.strided": torch.eye(3).to_sparse_csr(),
+        "x has layout torch._mkldnn, but must be torch.strided": torch.ones(3).to_mkldnn(),
+        "x is nested, but must be one torch.Tensor": nested,
+        "x has dtype torch.qint8, but must be that of numbers": torch.quantize_per_tensor(X, 0.1, 0, torch.qint8),
+    }
+    for message, x in kinds.items():
+        with pytest.raises(ValueError, match=rf"^{message}$"):
+            ops.fake_quantize_per_tensor(x, **GRID)
 
 
 def test_partners_must_agree():

@@ -335,7 +335,7 @@ def path(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, NAN, INF, 1e-39])
+@pytest.mark.parametrize("scale", [0.0, -1.0, NAN, INF, 1e-39, 1e39, 2.0**-128 + 2.0**-160])
 def test_a_scale_that_cannot_divide_is_refused(path, scale):
     with pytest.raises(ValueError, match=r"^scale is .*, but must be positive and finite, and so must 1 / scale$"):
         ops.fake_quantize_per_tensor(torch.ones(3), scale, 0, *INT8)
@@ -378,6 +378,12 @@ def test_wrong_channels_are_refused(path):
         ops.fake_quantize_per_channel(x, torch.ones(3), zeros.long(), 1, *INT8)
     with pytest.raises(ValueError, match=r"^zero_point\[1\] is 9, but must lie between qmin -8 and qmax 7$"):
         ops.fake_quantize_per_channel(x, torch.ones(3), torch.tensor([0, 9, 0], dtype=torch.int32), 1, *INT4)
+
+
+@pytest.mark.parametrize("x", [[1.0], None, torch.ones(3).numpy()])
+def test_what_is_no_tensor_is_refused(path, x):
+    with pytest.raises(TypeError, match=f"^x is a {type(x).__name__}, but must be a torch.Tensor$"):
+        ops.fake_quantize_per_tensor(x, 1.0, 0, *INT8)
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn])

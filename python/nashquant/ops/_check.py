@@ -9,7 +9,8 @@ from torch import Tensor
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INTEGERS = (torch.int8, torch.int16)
-_F32_TINY_INVERSE = 2.0**-128  # the greatest scale whose inverse, 2**128, is infinite in f32
+# Between these a number, rounded to f32, is finite and has a finite inverse: ties go to 2**-128, and to infinity.
+_LEAST_SCALE, _GREATEST_SCALE = 2.0**-128 + 2.0**-150, 2.0**128 - 2.0**103
 
 
 def per_tensor(x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int) -> Tensor:
@@ -177,6 +178,8 @@ def _axis(x: Tensor, axis: int, name: str = "x") -> None:
 
 
 def _dtype(x: Tensor) -> None:
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x is a {type(x).__name__}, but must be a torch.Tensor")
     if x.dtype not in _FLOATS:
         raise TypeError(f"x has dtype {x.dtype}, but must be torch.float32, float64, bfloat16 or float16")
 
@@ -200,7 +203,7 @@ def _readable(values: Tensor) -> bool:
 
 
 def _scale(name: str, scale: float) -> None:
-    if not (_F32_TINY_INVERSE < scale < math.inf):
+    if not (_LEAST_SCALE < scale < _GREATEST_SCALE):
         raise ValueError(f"{name} is {scale}, but must be positive and finite, and so must 1 / scale")
 
 

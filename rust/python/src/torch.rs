@@ -197,7 +197,7 @@ impl<'a> View<'a> {
         let mut raw = std::mem::MaybeUninit::<DlTensor>::zeroed();
         // SAFETY: `object` is a torch.Tensor, as `describe` asks, and `raw` has room for a DLTensor.
         if unsafe { (torch.describe)(object.as_ptr().cast(), raw.as_mut_ptr()) } != 0 {
-            return Err(PyErr::fetch(py));
+            return Err(no_strided_tensor(name, object, PyErr::fetch(py)));
         }
         // SAFETY: `describe` succeeded, so it filled `raw`; zeroes would be a valid DlTensor too.
         let raw = unsafe { raw.assume_init() };
@@ -250,6 +250,23 @@ impl<'a> View<'a> {
 pub(crate) fn references(object: &Bound<'_, PyAny>) -> isize {
     // SAFETY: the object is alive, and we hold the GIL: a `Bound` says both.
     unsafe { pyo3::ffi::Py_REFCNT(object.as_ptr()) }
+}
+
+/// Why torch could not describe `object`, in a line; its own `error` comes with a trace of C++ calls.
+fn no_strided_tensor(name: &str, object: &Bound<'_, PyAny>, error: PyErr) -> PyErr {
+    let of = |attribute| object.getattr(attribute).map_or_else(|_| "?".into(), |value| value.to_string());
+    let (layout, device) = (of("layout"), of("device"));
+    PyValueError::new_err(if device != "cpu" {
+        format!("{name} is on {device}, but must be on the CPU")
+    } else if layout != "torch.strided" {
+        format!("{name} has layout {layout}, but must be torch.strided")
+    } else if of("is_nested") == "True" {
+        format!("{name} is nested, but must be one torch.Tensor")
+    } else if of("is_quantized") == "True" {
+        format!("{name} has dtype {}, but must be that of numbers", of("dtype"))
+    } else {
+        return error;
+    })
 }
 
 /// # Safety
