@@ -65,6 +65,17 @@ def test_what_is_added_to_a_product_is_rounded_to_its_steps():
         assert found == [landed(round(n * factor(SX * SV / SY))) for n in sums]
 
 
+def test_what_lies_on_the_way_is_no_accumulator_of_the_chip():
+    body = (
+        "q = QuantizeLinear(x, sx, z) d = DequantizeLinear(q, sx, z) t = Exp(d) m = ReduceSum(t, n) u = Add(m, d)"
+        " p = QuantizeLinear(u, sy, z) o = DequantizeLinear(p, sy, z)"
+    )
+    given: dict[str, object] = {"sx": SX, "sy": 1.0, "z": np.int8(0), "n": np.array([1], np.int64)}
+    model = convert(graph(body, "float[2, 64] x", "float o", **given))  # type: ignore[arg-type]
+    assert only_integers(model)
+    assert model.overflows(torch.full((2, 64), 4.0)) == {}  # sums of 36 bits
+
+
 def test_the_sum_of_products_is_exact():
     q, r, p = integers("t = Mul(d, e) y = ReduceSum(t, n)", n=np.array([1], np.int64))
     for row, more, found in zip(q, r, p, strict=True):

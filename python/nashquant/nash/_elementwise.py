@@ -92,14 +92,15 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
         return acc + more if of_acc == of_other else (acc - more) * of_acc
 
     slots += other_slot
+    counted = None if form.inner else accumulate
     if target is None:
-        return Made(accumulate, slots, (total,), accumulate)
+        return Made(accumulate, slots, (total,), counted)
     factor = form.scale / target.grid.scale
 
     def run(acc: Tensor, *others: Tensor) -> Tensor:
         return land(accumulate(acc, *others), factor, form.axis, target, plan.arithmetic)
 
-    return Made(run, slots, (target.grid,), accumulate)
+    return Made(run, slots, (target.grid,), counted)
 
 
 def _brought(plan: Plan, other: ir.Value, form: Accumulator) -> tuple[Callable[..., Tensor], float, tuple[str, ...]]:
