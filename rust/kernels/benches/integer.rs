@@ -9,6 +9,7 @@ use nashquant_kernels::{
         Arithmetic, Factor, Factors, Integer, Output, Requantizer, Rounding, add_saturating, mul_saturating,
         requantize,
     },
+    matmul::{Requantized, Weight, matmul},
     parallel::Serial,
 };
 
@@ -55,6 +56,33 @@ fn integer(c: &mut Criterion) {
     rows::<i16>(c, "add_saturating_int16", 6, |isa, y| {
         add_saturating(isa, &Serial, &a, &b, factors, even, y).expect("lengths fit");
     });
+    let (a, b) = (&a[..N / 2], acc[..N / 4].iter().map(|acc| *acc as i8).collect::<Vec<_>>());
+    products(c, "matmul_requantize_int16_int8", a, &b);
+    let a: Vec<i8> = a.iter().map(|a| *a as i8).collect();
+    products(c, "matmul_requantize_int8_int8", &a, &b);
+}
+
+/// 1024 x 512 x 512, requantized; a row for each instruction set, with the weight packed for it before.
+fn products<A: Integer>(c: &mut Criterion, name: &str, a: &[A], w: &[i8]) {
+    const DEPTH: usize = 512;
+    let by = Requantizer::new(&[1e-4], Arithmetic::NASH, Output::all::<i8>()).expect("in range");
+    let packed = |isa| Weight::pack(isa, w, 1, w.len() / DEPTH, DEPTH, A::ENDS.1 > 127).expect("whole rows");
+    let weights: Vec<_> = Isa::available().into_iter().map(|isa| (isa, packed(isa))).collect();
+    let (rows, mut group) = (a.len() / DEPTH, c.benchmark_group(name));
+    group.throughput(Throughput::Elements((a.len() * w.len() / DEPTH) as u64)).sample_size(20);
+    let (mut y, mut baseline) = (vec![0_i8; rows * w.len() / DEPTH], Vec::new());
+    for (isa, weight) in &weights {
+        let mut run = || {
+            matmul(&Serial, a, rows, 0, weight, None, &Requantized::new(&by), &mut y).expect("lengths fit");
+        };
+        run();
+        group.bench_function(BenchmarkId::new(format!("{isa:?}"), "1024x512x512"), |b| b.iter(&mut run));
+        if baseline.is_empty() {
+            baseline.clone_from(&y);
+        }
+        assert!(y == baseline, "{isa:?} differs from the baseline");
+    }
+    group.finish();
 }
 
 criterion_group!(benches, integer);

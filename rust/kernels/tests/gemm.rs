@@ -52,9 +52,12 @@ fn products<A: Integer, W: Integer>(m: usize, n: usize, depth: usize, zero_point
     let exact = naive_matmul(&a, &w, depth, zero_point, &bias);
     let factors: Vec<f64> = (0..n).map(|i| 1e-4 * (1.0 + i as f64) / (depth as f64)).collect();
     let by = Requantizer::new(&factors, Arithmetic::NASH, Output::all::<i16>()).unwrap();
-    let mut finished = vec![0_i16; m * n];
+    let to_bytes = Requantizer::new(&factors, Arithmetic::NASH, Output::all::<i8>()).unwrap();
+    let (mut finished, mut bytes) = (vec![0_i16; m * n], vec![0_i8; m * n]);
     let layout = Layout { outer: m, channels: n, inner: 1 };
-    requantize(Isa::best(), &Serial, &exact, layout, &by, &mut finished).unwrap();
+    let slow = Isa::available()[0];
+    requantize(slow, &Serial, &exact, layout, &by, &mut finished).unwrap();
+    requantize(slow, &Serial, &exact, layout, &to_bytes, &mut bytes).unwrap();
     for isa in Isa::available() {
         let weight = Weight::pack(isa, &w, 1, n, depth, A::ENDS.1 > 127).unwrap();
         for team in TEAMS {
@@ -69,6 +72,10 @@ fn products<A: Integer, W: Integer>(m: usize, n: usize, depth: usize, zero_point
             let mut y = vec![77; m * n];
             matmul(team, &a, m, zero_point, &weight, Some(&bias), &Requantized::new(&by), &mut y).unwrap();
             assert!(y == finished, "{isa:?} {m} {n} {depth}");
+            let mut y = vec![77; m * n];
+            matmul(team, &a, m, zero_point, &weight, Some(&bias), &Requantized::new(&to_bytes), &mut y)
+                .unwrap();
+            assert!(y == bytes, "to bytes {isa:?} {m} {n} {depth}");
         }
     }
 }

@@ -113,6 +113,36 @@ fn every_shift_rounds_ties_and_ends_exactly() {
 }
 
 #[test]
+fn bytes_are_exact_in_rows_of_any_length() {
+    let relu = Output { qmin: 0, qmax: 90, ..Output::all::<i8>() };
+    let shifted = Output { zero_point: 3, ..Output::all::<i8>() };
+    for channels in [1, 63, 64, 65, 200] {
+        let layout = Layout { outer: 390_usize.div_ceil(channels), channels, inner: 1 };
+        let acc: Vec<i32> =
+            ends(32).into_iter().map(|acc| acc as i32).cycle().take(layout.outer * channels).collect();
+        for largest in [0.5, 4.0, 2_f64.powi(-20)] {
+            let factors: Vec<f64> = (0..channels).map(|c| largest / (1 << (c % 16)) as f64).collect();
+            let by = |output| Requantizer::new(&factors, Arithmetic::NASH, output).unwrap();
+            for output in [Output::all::<i8>(), relu, shifted] {
+                let channel = |i: usize| i % channels;
+                let exact = acc
+                    .iter()
+                    .enumerate()
+                    .map(|(i, acc)| expected((*acc).into(), factors[channel(i)], Arithmetic::NASH, output));
+                for isa in Isa::available() {
+                    let mut y = vec![9_i8; acc.len()];
+                    requantize(isa, &Serial, &acc, layout, &by(output), &mut y).unwrap();
+                    assert!(
+                        y.iter().map(|y| i128::from(*y)).eq(exact.clone()),
+                        "{isa:?} {channels} {largest}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_layout_finds_the_factor_of_its_channel() {
     for arithmetic in [Arithmetic::NASH, Arithmetic::TFLITE] {
         for (outer, channels, inner) in [

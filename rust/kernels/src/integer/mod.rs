@@ -12,6 +12,8 @@ mod add;
 mod arithmetic;
 mod factor;
 mod fused;
+#[cfg(target_arch = "x86_64")]
+mod fused_x86;
 mod lookup;
 mod mul;
 mod requantize;
@@ -32,10 +34,13 @@ pub trait Integer: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     fn widen(self) -> i16;
     /// Of a whole number within [`Self::ENDS`].
     fn narrow(value: i32) -> Self;
+    /// The same, if they are bytes.
+    #[doc(hidden)]
+    fn bytes(y: &mut [Self]) -> Option<&mut [i8]>;
 }
 
 macro_rules! integer {
-    ($int:ident) => {
+    ($int:ident, |$y:ident| $bytes:expr) => {
         impl Integer for $int {
             const ENDS: (i16, i16) = ($int::MIN as i16, $int::MAX as i16);
             #[inline(always)]
@@ -46,9 +51,12 @@ macro_rules! integer {
             fn narrow(value: i32) -> Self {
                 value as Self
             }
+            fn bytes($y: &mut [Self]) -> Option<&mut [i8]> {
+                $bytes
+            }
         }
     };
 }
 
-integer!(i8);
-integer!(i16);
+integer!(i8, |y| Some(y));
+integer!(i16, |_y| None);

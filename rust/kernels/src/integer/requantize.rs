@@ -4,6 +4,8 @@
 //! y = clamp(round(acc * factor) + zero_point, qmin, qmax)
 //! ```
 
+#[cfg(target_arch = "x86_64")]
+use super::fused_x86;
 use super::{
     Arithmetic, Factor, Integer, Rounding,
     arithmetic::{Round, by_rounding},
@@ -51,6 +53,8 @@ pub struct Requantizer {
     limits: Vec<u32>,
     /// The factors as f64, exact; none where the rounding is not that of f64.
     scales: Option<Vec<f64>>,
+    /// Is every i32, multiplied, still one?
+    within_i32: bool,
     arithmetic: Arithmetic,
     output: Output,
 }
@@ -69,6 +73,7 @@ impl Requantizer {
             multipliers: steps().map(|step| step.multiplier).collect(),
             shifts: steps().map(|step| step.shift).collect(),
             limits: steps().map(|step| step.limit).collect(),
+            within_i32: factors.iter().all(|factor| fused::scale(*factor) <= 0.5),
             scales: (arithmetic.rounding == Rounding::HalfEven).then(scales),
             factors,
             arithmetic,
@@ -85,6 +90,15 @@ impl Requantizer {
     /// The factors as f64, where a fused multiply-add does it.
     fn fused(&self, isa: Isa) -> Option<&[f64]> {
         self.scales.as_deref().filter(|_| isa.has_fma())
+    }
+
+    /// How many columns were written, the quickest way.
+    fn fused_to_bytes(&self, isa: Isa, acc: &[i32], lie: Lie, scales: &[f64], y: Option<&mut [i8]>) -> usize {
+        match y {
+            #[cfg(target_arch = "x86_64")]
+            Some(y) if self.within_i32 => fused_x86::rows(isa, acc, lie, scales, self.output, y),
+            _ => 0,
+        }
     }
 
     /// As it reads.
@@ -181,7 +195,13 @@ impl Accumulator for i32 {
     fn rows<T: Integer>(isa: Isa, acc: &[i32], lie: Lie, by: &Requantizer, y: &mut [T]) {
         let output = by.output;
         if let Some(scales) = by.fused(isa) {
-            return fused::<i32, T>(isa, acc, lie, scales, output, y);
+            let done = by.fused_to_bytes(isa, acc, lie, scales, T::bytes(y));
+            if done < lie.length {
+                let channel = lie.channel + if lie.columns { done } else { 0 };
+                let lie = Lie { length: lie.length - done, channel, ..lie };
+                fused::<i32, T>(isa, &acc[done..], lie, scales, output, &mut y[done..]);
+            }
+            return;
         }
         let (step, channel) = (by.step(lie.channel), lie.channel);
         for (acc, y) in lie.rows(acc, y) {
