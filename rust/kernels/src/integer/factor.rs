@@ -85,5 +85,10 @@ fn shift_of(value: f64) -> Result<i32, Error> {
 
 /// `value * 2^shift`.
 fn scaled(value: f64, shift: i32) -> f64 {
-    value * 2.0_f64.powi(shift)
+    value * power(shift)
+}
+
+/// `2^exponent`; infinite where an f64 has none so large. At least 2^-1022.
+pub(super) fn power(exponent: i32) -> f64 {
+    f64::from_bits((exponent.min(1024) + 1023) as u64 * (1 << 52))
 }

@@ -7,7 +7,7 @@
 //!
 //! The factor has 31 bits and an f64 53, so `acc` and `factor` are both exact.
 
-use super::{Factor, Integer, Lie, Output};
+use super::{Factor, Integer, Lie, Output, factor::power};
 use crate::Wide;
 
 /// An accumulator that an f64 can hold.
@@ -43,7 +43,7 @@ pub(super) fn within(acc: &[i64]) -> bool {
 
 /// The factor itself: `multiplier * 2^-shift`.
 pub(super) fn scale(factor: Factor) -> f64 {
-    f64::from(factor.multiplier) * 2.0_f64.powi(-(factor.shift as i32))
+    f64::from(factor.multiplier) * power(-(factor.shift as i32))
 }
 
 /// One factor for all.

@@ -67,14 +67,14 @@ impl Requantizer {
     pub fn new(factors: &[f64], arithmetic: Arithmetic, output: Output) -> Result<Self, Error> {
         let factors =
             factors.iter().map(|value| Factor::new(*value, arithmetic)).collect::<Result<Vec<_>, _>>()?;
-        let steps = || factors.iter().map(|factor| Step::new(*factor));
-        let scales = || factors.iter().map(|factor| fused::scale(*factor)).collect();
+        let steps: Vec<_> = factors.iter().map(|factor| Step::new(*factor)).collect();
+        let scales: Vec<_> = factors.iter().map(|factor| fused::scale(*factor)).collect();
         Ok(Self {
-            multipliers: steps().map(|step| step.multiplier).collect(),
-            shifts: steps().map(|step| step.shift).collect(),
-            limits: steps().map(|step| step.limit).collect(),
-            within_i32: factors.iter().all(|factor| fused::scale(*factor) <= 0.5),
-            scales: (arithmetic.rounding == Rounding::HalfEven).then(scales),
+            multipliers: steps.iter().map(|step| step.multiplier).collect(),
+            shifts: steps.iter().map(|step| step.shift).collect(),
+            limits: steps.iter().map(|step| step.limit).collect(),
+            within_i32: scales.iter().all(|scale| *scale <= 0.5),
+            scales: (arithmetic.rounding == Rounding::HalfEven).then_some(scales),
             factors,
             arithmetic,
             output,
