@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ._plan import Plan
 
-__all__ = ["group_norm", "instance_norm", "layer_norm", "rms_norm", "softmax"]
+__all__ = ["group_norm", "instance_norm", "layer_norm", "norm", "rms_norm", "sizes_of", "softmax"]
 
 _EXP_BITS = 20  # of the table of exp behind the point
 _EXP_IS_0 = 15.0  # exp(-15) · 2^20 rounds to 0
@@ -63,48 +63,65 @@ def softmax(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 def layer_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """Over the last axes; a gain and a bias for each of their elements."""
     axis = int(str(attribute(node, "axis", -1)))
-    sizes = _sizes(node)
+    sizes = sizes_of(node.inputs[0])
     over = tuple(range(axis % len(sizes) - len(sizes), 0))
-    return _norm(plan, node, target, sizes, over, _constants(plan, node, 1, 2, None), centered=True)
+    return norm(
+        plan, node.inputs[0], target, sizes, over, _constants(plan, node, 1, 2, None), _epsilon(node), centered=True
+    )
 
 
 def rms_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """As `layer_norm`, around 0 and not around the mean."""
     axis = int(str(attribute(node, "axis", -1)))
-    sizes = _sizes(node)
+    sizes = sizes_of(node.inputs[0])
     over = tuple(range(axis % len(sizes) - len(sizes), 0))
-    return _norm(plan, node, target, sizes, over, _constants(plan, node, 1, 2, None), centered=False)
+    return norm(
+        plan, node.inputs[0], target, sizes, over, _constants(plan, node, 1, 2, None), _epsilon(node), centered=False
+    )
 
 
 def instance_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """Over everything behind the channels; a gain and a bias for each channel."""
-    sizes = _sizes(node)
+    sizes = sizes_of(node.inputs[0])
     shape = (-1, *[1] * (len(sizes) - 2))
     over = tuple(range(2 - len(sizes), 0))
-    return _norm(plan, node, target, sizes, over, _constants(plan, node, 1, 2, shape), centered=True)
+    return norm(
+        plan, node.inputs[0], target, sizes, over, _constants(plan, node, 1, 2, shape), _epsilon(node), centered=True
+    )
 
 
 def group_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """Over groups of channels and everything behind them; a gain and a bias for each channel."""
     if plan.opsets.get("", 1) < 21:
         raise NotIntegerError("before opset 21 it has a gain for each group")
-    sizes, groups = _sizes(node), int(str(attribute(node, "num_groups")))
+    sizes, groups = sizes_of(node.inputs[0]), int(str(attribute(node, "num_groups")))
     shape = (groups, -1, *[1] * (len(sizes) - 2))
     channels = sizes[1]
     if channels is None:
         raise NotIntegerError("the number of its channels is not known")
     grouped = [sizes[0], groups, channels // groups, *sizes[2:]]
     over = tuple(range(1 - len(sizes), 0))
-    return _norm(plan, node, target, grouped, over, _constants(plan, node, 1, 2, shape), centered=True, groups=groups)
+    return norm(
+        plan,
+        node.inputs[0],
+        target,
+        grouped,
+        over,
+        _constants(plan, node, 1, 2, shape),
+        _epsilon(node),
+        centered=True,
+        groups=groups,
+    )
 
 
-def _norm(
+def norm(
     plan: Plan,
-    node: ir.Node,
+    x: ir.Value | None,
     target: Target | None,
     sizes: list[int | None],
     over: tuple[int, ...],
     constants: tuple[Tensor, Tensor],
+    epsilon: float,
     centered: bool,
     groups: int = 0,
 ) -> Made:
@@ -113,7 +130,7 @@ def _norm(
     Around 0 the two terms with Σq are left out.
     """
     target = needed(target)
-    slot, grid = plan.grid(node.inputs[0])
+    slot, grid = plan.grid(x)
     n = 1
     for axis in over:
         size = sizes[axis]
@@ -122,8 +139,7 @@ def _norm(
         n *= size
     if n * (1 << (8 * torch.empty((), dtype=grid.dtype).element_size())) > 2**31:
         raise NotIntegerError(f"it normalizes {n} elements at once, too many for 64 bits")
-    epsilon = round(float(str(attribute(node, "epsilon", 1e-5))) * n * n / grid.scale**2)
-    epsilon = min(epsilon, 2**62)
+    added = min(round(epsilon * n * n / grid.scale**2), 2**62)
     gain, bias = (constant / target.grid.scale for constant in constants)
     gain = gain * 2.0**-_NORM_BITS
     shift = (31 - torch.frexp(gain)[1].long()).clamp(max=_LARGEST_SHIFT)
@@ -137,7 +153,7 @@ def _norm(
             q = q.reshape(shape[0], groups, shape[1] // groups, *shape[2:])
         total = q.sum(over, keepdim=True) if centered else torch.zeros((), dtype=torch.int64)
         spread = n * (q * q).sum(over, keepdim=True) - total * total
-        root = (spread + epsilon).clamp(min=1).double().sqrt()
+        root = (spread + added).clamp(min=1).double().sqrt()
         z = Factors.of(2.0**_NORM_BITS / root, plan.arithmetic).times(n * q - total)
         y = ops.shifted(z * multiplier + offset, shift, plan.arithmetic.rounding) + target.grid.zero_point
         return target.clamp(y).reshape(shape)
@@ -145,11 +161,20 @@ def _norm(
     return Made(run, (slot,), (target.grid,))
 
 
-def _sizes(node: ir.Node) -> list[int | None]:
-    shape = None if node.inputs[0] is None else node.inputs[0].shape
+def sizes_of(x: ir.Value | None) -> list[int | None]:
+    """The sizes of `x`, None where one is not known before it runs.
+
+    Raises:
+        NotIntegerError: nor is their number.
+    """
+    shape = None if x is None else x.shape
     if shape is None:
         raise NotIntegerError("the shape of its input is not known")
     return [size if isinstance(size, int) else None for size in shape]
+
+
+def _epsilon(node: ir.Node) -> float:
+    return float(str(attribute(node, "epsilon", 1e-5)))
 
 
 def _constants(plan: Plan, node: ir.Node, gain: int, bias: int, shape: tuple[int, ...] | None) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from . import _choose, _clips, _elementwise, _gemm, _joins, _normalize, _pools, _resample, _shapes
+from . import _choose, _clips, _elementwise, _gemm, _joins, _normalize, _pools, _resample, _shapes, _spelled
 from ._forms import Target
 from ._moves import MOVES, move
 from ._step import Made, Place
@@ -48,7 +48,7 @@ REGISTRY: Mapping[str, Op] = MappingProxyType(
         "BatchNormalization": Op(_gemm.batch_norm),
         "Add": Op(_elementwise.add),
         "Sub": Op(_elementwise.sub),
-        "Mul": Op(_elementwise.mul),
+        "Mul": Op(_spelled.mul),
         "Div": Op(_elementwise.div),
         "Max": Op(_elementwise.maximum),
         "Min": Op(_elementwise.minimum),
