@@ -85,7 +85,7 @@ def environment() -> dict[str, Any]:
         "frequency_governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "virtual_machine": "hypervisor" in _cpuinfo("flags").split(),
         "transparent_hugepage": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
-        "load_at_start": (_read("/proc/loadavg") or "").split()[:3],
+        "load_at_end": (_read("/proc/loadavg") or "").split()[:3],
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
         "kernel": platform.release(),
         "python": platform.python_version(),

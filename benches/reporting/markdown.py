@@ -119,7 +119,7 @@ def write_markdown(
         "OMP_WAIT_POLICY": machine["OMP_WAIT_POLICY"],
         "Frequency governor": machine["frequency_governor"] or "not readable",
         "Transparent huge pages": machine["transparent_hugepage"],
-        "Load when written": " ".join(machine["load_at_start"]),
+        "Load when written": " ".join(machine["load_at_end"]),
         "Versions": versions,
         "Inductor's compiler": machine["compiler"] or "none",
     }
