@@ -136,6 +136,27 @@ def test_inspect_names_what_stays_in_floating_point(script: Path) -> None:
     assert "as float: here: " in done("run", "float.onnx", "--integer")
 
 
+OLD = """<ir_version: 8, opset_import: ["" : 13]>
+net (float[2] x, float s = {0.1}, int8 z = {0}) => (float[2] y) {
+    q = QuantizeLinear(x, s, z)
+    y = DequantizeLinear(q, s, z)
+}
+"""
+
+
+def test_names_in_brackets_are_no_markup_and_initializers_no_inputs(script: Path) -> None:
+    model = onnx.parser.parse_model(OLD)
+    assert [value.name for value in model.graph.input] == ["x", "s", "z"]
+    model.graph.input[0].name = model.graph.node[0].input[0] = "x[bold]"
+    model.graph.output[0].name = model.graph.node[1].output[0] = "y[bold]"
+    onnx.save(model, "old.onnx")
+    said = done("inspect", "old.onnx", "--scales")
+    assert "takes x[bold]: float[2]\n" in said
+    assert "x[bold]" in said.partition("Scales")[2]
+    said = done("run", "old.onnx", "--integer")
+    assert said.count("y[bold]") == 3  # ONNX Runtime, the model, its table
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

@@ -107,6 +107,19 @@ def test_integer_outputs_keep_the_type_of_the_file():
     assert torch.equal(found, onnx_runtime(model, x)[0])
 
 
+def test_initializers_among_the_inputs_are_constants(tmp_path: Path):
+    model, x = small(), torch.randn(7)
+    wanted = convert(model)(x)
+    for each in model.graph.initializer:  # as files of IR version 3 must have it
+        shape = list(each.dims)
+        model.graph.input.append(onnx.helper.make_tensor_value_info(each.name, each.data_type, shape))
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    for source in (model, tmp_path / "m.onnx"):
+        integer = convert(source)
+        assert integer.inputs == ("x",)
+        assert torch.equal(integer(x), wanted)
+
+
 def test_what_runs_as_float_is_listed_with_its_reason():
     model = graph(
         "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = Det(d) v = Erf(y)"

@@ -110,3 +110,16 @@ def test_a_resized_line_is_an_exact_sum_with_weights_of_15_bits():
             acc = left * (2**15 - right) + after * right
             expected.append(saturated(round(acc * factor(SX / SY * 2.0**-15))))
         assert found == expected
+
+
+def test_the_weights_of_a_resize_add_up_to_one():
+    model = graph(
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
+        'y = Resize<mode = "cubic">(d, , , n) p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)',
+        "float[1, 1, 7, 9] x",
+        "float o",
+        s=1.0,
+        z=np.int16(0),
+        n=np.array([1, 1, 31, 53]),
+    )
+    assert torch.equal(convert(model)(torch.full((1, 1, 7, 9), 32_000.0)), torch.full((1, 1, 31, 53), 32_000.0))

@@ -38,15 +38,15 @@ def export(
     picture: Annotated[Path | None, typer.Option(help="Also draw the graph (.svg, .png).")] = None,
 ) -> None:
     """Write a prepared model as a QDQ ONNX file, compared with the model in ONNX Runtime."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     check_folders(out, plain, encodings, quant_config, integers, picture)
     if march is not None:
         set_march(march)
     model, inputs = prepared_model(source)
     exported = hbdk4.export(model, inputs, name, path=out, dynamic_batch=dynamic_batch)
-    console.print(str(exported), markup=False)
+    console.print(str(exported))
     if layers and exported.agreement is not None:
-        console.print(str(exported.agreement), markup=False)
+        console.print(str(exported.agreement))
     for path, save in (
         (plain, exported.save_plain),
         (encodings, exported.save_encodings),
@@ -55,4 +55,4 @@ def export(
         (picture, exported.draw),
     ):
         if path is not None:
-            console.print(f"wrote {save(path)}", markup=False)
+            console.print(f"wrote {save(path)}")

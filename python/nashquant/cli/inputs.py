@@ -28,7 +28,7 @@ def inputs_of(graph: ir.Graph, given: Sequence[str]) -> tuple[dict[str, Tensor],
         IsADirectoryError: it is a folder.
         ValueError: a file holds no array; a name, dtype or shape does not fit; inputs are missing.
     """
-    wanted = {value.name or "": value for value in graph.inputs if value.name not in graph.initializers}
+    wanted = {value.name or "": value for value in graph.inputs}
     if not given:
         generator = torch.Generator().manual_seed(0)
         return {name: _random(value, generator) for name, value in wanted.items()}, list(wanted)

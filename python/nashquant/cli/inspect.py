@@ -27,26 +27,26 @@ def inspect(
 ) -> None:
     """Show what a QDQ ONNX file consists of: operators, dtypes, scales, what stays in floating point."""
     check_folders(picture)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     read = qdq.read(model)
     found = qdq.summary(read)
     opset = read.opset_imports.get("")
-    console.print(f"{model.name}: {len(read.graph)} nodes, opset {opset}, {_made_by(read)}", markup=False)
+    console.print(f"{model.name}: {len(read.graph)} nodes, opset {opset}, {_made_by(read)}")
     for side, values in (("takes", read.graph.inputs), ("gives", read.graph.outputs)):
-        console.print(f"{side} {', '.join(map(_shown, values))}", markup=False)
+        console.print(f"{side} {', '.join(map(_shown, values))}")
     console.print(_ops(found))
     console.print(_dtypes(found) if found.grids else "no quantizers: this is a model in floating point")
     if scales:
         console.print(_scales(found))
     console.print(f"{found.coverage:.1%} of the operators compute between grids or give high precision")
     if found.floating:
-        console.print(f"in floating point: {', '.join(found.floating)}", markup=False)
+        console.print(f"in floating point: {', '.join(found.floating)}")
     report = nash.convert(model).report
-    console.print(f"the integer model: {report.summary}", markup=False)
+    console.print(f"the integer model: {report.summary}")
     if integer:
-        console.print(str(report), markup=False, soft_wrap=True)
+        console.print(str(report), soft_wrap=True)
     if picture is not None:
-        console.print(f"wrote {qdq.draw(read, picture)}", markup=False)
+        console.print(f"wrote {qdq.draw(read, picture)}")
 
 
 def _shown(value: ir.Value) -> str:

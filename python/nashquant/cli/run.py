@@ -35,7 +35,7 @@ def run(
     """Run a QDQ ONNX file in ONNX Runtime, node by node, or in integers beside it, and show its outputs."""
     from nashquant.quantization.hbdk4 import run_file
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if out is not None and out.suffix != ".npz":
         raise ValueError(f"--out is a .npz file, not {out.name!r}")
     check_folders(out)
@@ -43,7 +43,7 @@ def run(
     inputs, random = inputs_of(graph, given or [])
     converted = nash.convert(model, march) if integer else None
     if random:
-        console.print(f"random inputs (normal, seed 0): {', '.join(random)}", markup=False)
+        console.print(f"random inputs (normal, seed 0): {', '.join(random)}")
     outputs = {name: y.numpy() for name, y in run_file(model, inputs, optimized=optimized).items()}
     console.print(_table("ONNX Runtime", outputs))
     if converted is not None:
@@ -51,16 +51,16 @@ def run(
         console.print(_table("integer model", outputs, apart))
     if out is not None:
         np.savez(out, **outputs)  # type: ignore[arg-type]  # its stub takes any name for `allow_pickle`
-        console.print(f"wrote {out}", markup=False)
+        console.print(f"wrote {out}")
 
 
 def _in_integers(
     converted: nash.IntegerModel, inputs: dict[str, Tensor], floats: dict[str, np.ndarray]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The outputs of the integer model, and how far each is from that of ONNX Runtime."""
-    Console(highlight=False, soft_wrap=True).print(str(converted), markup=False)
+    Console(highlight=False, markup=False, soft_wrap=True).print(str(converted))
     for row in converted.report.floats:
-        Console(highlight=False, soft_wrap=True).print(f"as float: {row.layer}: {row.reason}", markup=False)
+        Console(highlight=False, markup=False, soft_wrap=True).print(f"as float: {row.layer}: {row.reason}")
     given = converted(*(inputs[name] for name in converted.inputs))
     tensors = given if isinstance(given, tuple) else (given,)
     outputs = {name: y.numpy() for name, y in zip(converted.outputs, tensors, strict=True)}

@@ -24,7 +24,11 @@ def read(source: object) -> ir.Model:
         ValueError: it is not an ONNX file.
     """
     model = _load(source)
-    for tidy in (passes.InlinePass(), passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)):
+    for tidy in (
+        passes.InlinePass(),
+        passes.RemoveInitializersFromInputsPass(),
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    ):
         tidy(model)
     passes.ShapeInferencePass()(model)
     for node in list(model.graph):

@@ -14,7 +14,7 @@ __all__ = ["read"]
 
 
 def read(path: str | os.PathLike[str]) -> ir.Model:
-    """The model in the ONNX file `path`.
+    """The model in the ONNX file `path`. Initializers that older files list among the inputs too are no inputs.
 
     Raises:
         ImportError: onnx-ir is missing.
@@ -37,5 +37,6 @@ def read(path: str | os.PathLike[str]) -> ir.Model:
         raise ValueError(f"{str(path)!r} is not an ONNX file: {error}") from error
     if not model.opset_imports:
         raise ValueError(f"{str(path)!r} is not an ONNX file: it names no operator set")
+    passes.RemoveInitializersFromInputsPass()(model)
     passes.LiftConstantsToInitializersPass()(model)
     return model
