@@ -48,6 +48,12 @@ def traced() -> None:
     prepare(torch.jit.trace(Net(inside(F.relu)), FEW), FEW, default_qat_qconfig_setter, save_dir=None)
 
 
+def a_part_is_compiled() -> None:
+    net = Net(lambda net, x: net.dequant(net.layer(net.quant(x))))
+    net.layer = torch.compile(nn.Linear(4, 4), backend="eager")
+    prepare(net, FEW, default_qat_qconfig_setter, save_dir=None)
+
+
 def prepared_twice() -> None:
     prepare(prepared(inside(F.relu)), FEW, default_qat_qconfig_setter, save_dir=None)
 
@@ -98,6 +104,7 @@ def load_another() -> None:
 
 WAYS: dict[str, Callable[[], Any]] = {
     "a model in TorchScript": traced,
+    "a model, or a part of one, that `torch.compile` gave": a_part_is_compiled,
     "a model that is prepared already": prepared_twice,
     "a tensor with a gradient history in an attribute": with_history,
     "no QuantStub": lambda: prepared(lambda net, x: F.relu(x)),

@@ -325,8 +325,11 @@ def test_example_inputs_that_do_not_run_are_an_error_that_shows_the_cause(around
 
 
 def test_missing_stubs_are_errors(x: Tensor) -> None:
-    with pytest.raises(ValueError, match="no QuantStub ran"):
+    with pytest.raises(ValueError, match=r"no QuantStub ran.*each output through a DeQuantStub$"):
         prepare(nn.ReLU(), x, default_calibration_qconfig_setter, save_dir=None)
+    traced = torch.fx.symbolic_trace(nn.Sequential(QuantStub(), nn.ReLU(), DeQuantStub()))
+    with pytest.raises(ValueError, match=r"no QuantStub ran.*DeQuantStub\. A traced or exported model has lost"):
+        prepare(traced, x, default_calibration_qconfig_setter, save_dir=None)
 
     class Net(nn.Module):
         def __init__(self) -> None:

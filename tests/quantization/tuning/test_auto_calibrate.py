@@ -34,8 +34,7 @@ def test_it_is_at_least_as_good_as_every_observer_alone() -> None:
         percentiles = [float(value[:-1])] if value else None
         auto_calibrate(single, data, 4, None, [only], percentiles, show_progress=False)
         alone[name] = error(single, net(), data)
-    assert best <= min(alone.values())
-    assert best < 0.9 * sorted(alone.values())[2]
+    assert best < 0.95 * min(alone.values())  # since not all activations got the same one
     assert set(chosen.values()) <= alone.keys()
     assert len(chosen) == 6
     assert not any(name.endswith("weight_fake_quant") for name in chosen)

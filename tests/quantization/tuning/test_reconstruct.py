@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nashquant.quantization import correct_bias, set_fake_quantize, weight_reconstruction
+from nashquant.quantization.tuning.reconstruct import _Rounding
 
 from .nets import calibrated, error, images, net, prepared
 
@@ -43,6 +44,19 @@ def test_each_weight_moves_to_one_of_its_two_neighbours_on_the_grid() -> None:
         assert ((layer.weight == low) | (layer.weight == high)).all()
     layer, scale = model.full, scales["full"].reshape(-1, 1, 1, 1)
     assert not torch.equal(layer.weight, (before["full"] / scale).round().clamp(-8, 7) * scale)
+
+
+@pytest.mark.parametrize(("weight", "decided"), [(0.0, False), (1.0, True)])
+def test_what_is_learned_is_pushed_to_one_of_the_two_ways(weight: float, decided: bool) -> None:
+    torch.manual_seed(0)
+    layer = calibrated(net(), images(1), 4).head
+    rounding, x = _Rounding(layer), torch.randn(64, 12)
+    wanted = x @ layer.weight.detach().T
+    config = {"num_steps": 600, "warm_up": 0.2, "weight": weight, "b_range": [20, 2]}
+    rounding.learn(lambda rounded, args: args[0] @ rounded.T, [(x,)], [wanted], config)
+    h = (torch.sigmoid(rounding.v.detach()) * 1.2 - 0.1).clamp(0, 1)
+    at_an_end = ((h < 0.02) | (h > 0.98)).float().mean().item()
+    assert (at_an_end > 0.9) == decided, at_an_end
 
 
 def test_layers_can_be_left_out_and_batches_made_into_arguments() -> None:

@@ -173,6 +173,12 @@ def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[Qcon
         raise TypeError(f"prepare takes an nn.Module, not {type(model).__name__}")
     if isinstance(model, torch.jit.ScriptModule):
         raise TypeError(f"this {type(model).__name__} is compiled by TorchScript: give prepare the Python module")
+    compiled = next((path for path, module in model.named_modules() if _is_compiled(module)), None)
+    if compiled is not None:
+        what = repr(compiled) if compiled else f"this {type(model).__name__}"
+        raise TypeError(
+            f"{what} is compiled by torch.compile: give prepare the module inside, and compile the prepared one"
+        )
     if any(isinstance(module, Quantized) for module in model.modules()):
         raise ValueError(f"this {type(model).__name__} is prepared already: give prepare the float model")
     _check_method(method)
@@ -192,6 +198,11 @@ def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[Qcon
     if not setters:
         raise ValueError("qconfig_setter is empty: give at least one, e.g. default_calibration_qconfig_setter")
     return setters
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    # By its name: the class itself takes long to import.
+    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
 
 
 def _hint(setter: Any) -> str:

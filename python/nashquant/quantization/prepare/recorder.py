@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch.fx
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -255,9 +256,12 @@ class Recorder(TorchFunctionMode):
     def check(self, outputs: Any) -> None:
         """Raises ValueError where a stub is missing."""
         if not self._stubs[OpKind.QUANT]:
+            traced = isinstance(self._model, torch.fx.GraphModule)
+            lost = ". A traced or exported model has lost its stubs: give the Python module" if traced else ""
             raise ValueError(
                 "no QuantStub ran on the example inputs, so there is nothing to quantize: pass each float input of the "
                 "part for the chip through a nashquant.quantization.QuantStub, and each output through a DeQuantStub"
+                + lost
             )
         for at, tensor in tensors_of(outputs):
             if self.flow.value(tensor).origin is Origin.REGION:
