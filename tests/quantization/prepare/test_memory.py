@@ -48,10 +48,8 @@ def test_nothing_is_kept_of_a_call(state: str, x: Tensor):
 
 
 def newly_made(self: nn.Module, x: Tensor) -> Tensor:
-    act: Callable[[Tensor], Tensor] = eval(
-        "lambda x: torch.sigmoid(x)", {"torch": torch}
-    )  # another code object each time
-    return act(x)
+    made: Callable[[Tensor], Tensor] = eval("lambda x: torch.sigmoid(x)", {"torch": torch})  # another code object
+    return made(x)
 
 
 def test_places_of_functions_that_a_forward_makes_anew_are_forgotten(monkeypatch: pytest.MonkeyPatch, x: Tensor):
