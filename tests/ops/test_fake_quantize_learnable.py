@@ -152,6 +152,26 @@ def test_compiled_and_transformed_it_is_the_reference():
         assert torch.allclose(eager[1], other[1], rtol=1e-4, atol=1e-4)
 
 
+def test_a_gradient_with_other_strides_or_a_negative_bit_is_read_right():
+    x, grad_y, (scale, zero_point) = torch.randn(6, 5, requires_grad=True), torch.randn(6, 5), parameters(1)
+
+    def gradients(grad_y: Tensor) -> Gradients:
+        y = ops.fake_quantize_learnable_per_tensor(x, scale, zero_point, *INT4)
+        return torch.autograd.grad(y, (x, scale, zero_point), grad_y)
+
+    expected = gradients(grad_y)
+    for other in (torch._neg_view(-grad_y), grad_y.T.contiguous().T):
+        assert all(torch.equal(*pair) for pair in zip(gradients(other), expected, strict=True))
+
+
+def test_a_gradient_of_its_gradient_is_refused():
+    x, (scale, zero_point) = torch.randn(9, requires_grad=True), parameters(1)
+    y = ops.fake_quantize_learnable_per_tensor(x, scale, zero_point, *INT4)
+    grad_x, grad_scale = torch.autograd.grad(y.square().sum(), (x, scale), create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        (grad_x.sum() + grad_scale.sum()).backward()
+
+
 def test_an_empty_tensor_has_zero_gradients():
     x, (scale, zero_point) = torch.empty(0, 3, requires_grad=True), parameters(1)
     ops.fake_quantize_learnable_per_tensor(x, scale, zero_point, *INT8).sum().backward()
