@@ -31,3 +31,12 @@ def test_the_integers_are_those_of_the_file(case: str):
     model = graph(body, "float[1, 3, 8] x", f"{kind} o", s=0.05, z=np.uint8(128), **constants)
     x = torch.randn(1, 3, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(convert(model)(x), onnx_runtime(model, x)[0])
+
+
+def test_what_onnx_runtime_computes_on_them_is_listed():
+    body, constants = CASES["a border of zero points"]
+    model = graph(body, "float[1, 3, 8] x", "float o", s=0.05, z=np.uint8(128), **constants)
+    ((op, reason),) = [(row.op, row.reason) for row in convert(model).report.floats]
+    assert (op, reason) == ("Pad", "it computes on integers as they are stored")
+    two = graph(f"{Q} a = Clip(q, z, z) y = Max(a, q) {DQ}", "float[1, 3, 8] x", "float o", s=0.05, z=np.uint8(128))
+    assert [row.op for row in convert(two).report.floats] == ["Clip", "Max"]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan"]
 
 _INTEGERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_STORED = frozenset(ir.DataType[name] for name in ("INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
 
 
 class Plan:
@@ -303,7 +304,9 @@ class Plan:
             (Plain(),) * len(outputs),
         )
         place = Place.FLOAT
-        if not any(v.dtype is not None and v.dtype.is_floating_point() for v in [*outputs, *dynamic]):
+        floats = any(v.dtype is not None and v.dtype.is_floating_point() for v in [*outputs, *dynamic])
+        stored = any(v.dtype in _STORED and not self.is_outside(v) for v in dynamic)
+        if not (floats or stored):
             place = Place.SHAPE
         elif self._from_quantized and all(map(self.is_outside, outputs)):
             place, reason = Place.FRONT, "it reads nothing quantized"
