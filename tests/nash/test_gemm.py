@@ -307,3 +307,24 @@ def test_a_product_of_two_activations_has_a_bias_of_any_size(bias: list[float]):
     )
     x, v = torch.randn(3, 4), torch.randn(4, 5)
     assert torch.equal(convert(model)(x, v), onnx_runtime(model, x, v)[0])
+
+
+@pytest.mark.parametrize("op", ["Add(a, k)", "Sub(a, m)", "Add(e, a)"])
+def test_a_sum_that_needs_more_bits_than_its_accumulator_does_not_wrap(op: str):
+    model = graph(
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear(wq, s) a = Conv(d, w)"
+        f"r = QuantizeLinear(v, sv, z) e = DequantizeLinear(r, sv, z) y = {op}"
+        " p = QuantizeLinear(y, sy, z) o = DequantizeLinear(p, sy, z)",
+        "float[1, 512, 1, 1] x, float[1, 1, 1, 1] v",
+        "float o",
+        wq=np.full((1, 512, 1, 1), 127, np.int8),
+        s=1.0,
+        sv=2.0**15,
+        sy=2.0**17,
+        k=[2.0**30],
+        m=[-(2.0**30)],
+        z=np.int16(0),
+    )
+    given = torch.full((1, 512, 1, 1), 32767.0), torch.full((1, 1, 1, 1), 2.0**29)
+    steps = 512 * 127 * 32767 + (2**29 if "e" in op else 2**30)  # more than 2**31
+    assert convert(model)(*given).item() == round(steps / 2**17) * 2**17
