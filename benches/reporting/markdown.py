@@ -52,6 +52,10 @@ def _rows(records: list[dict[str, Any]], isa: str) -> list[tuple[Any, ...]]:
     return rows
 
 
+def _lowered(count: int) -> str:
+    return f"{count} hold at the 60 % that are asked of a machine without AVX-512, " if count else ""
+
+
 def _pace(pace: dict[str, Any] | None, isa: str) -> str:
     if pace is None:
         return ""
@@ -129,8 +133,8 @@ def write_markdown(
         f"Measured {machine['date']} with `make bench`. What the columns mean: [docs/benchmarks.md]"
         "(../../docs/benchmarks.md).",
         "",
-        f"Of {sum(found.values())} floors, {found['holds']} hold, {found['holds at 60 %']} hold at the 60 % that are "
-        f"asked of a machine without AVX-512, and {found['misses']} are missed.",
+        f"Of {sum(found.values())} floors, {found['holds']} hold, {_lowered(found['holds at 60 %'])}and "
+        f"{found['misses']} are missed.",
         "",
         *(f"![{Path(plot).stem.replace('_', ' ')}]({plot})\n" for plot in plots),
         "## Machine",

@@ -71,7 +71,7 @@ def histogram(x: Tensor, axis: int, limit: Tensor, bins: int) -> None:
     if limit.numel() != x.shape[axis]:
         raise ValueError(f"limit has {limit.numel()} elements, but {x.shape[axis]} are needed")
     if bins < 1:
-        raise ValueError("bins is 0, but must be at least 1")
+        raise ValueError("bins must be at least 1")
     if _readable(limit):
         for i, value in enumerate(limit.tolist()):
             if not 0 <= value < math.inf:

@@ -120,7 +120,7 @@ impl fmt::Display for Error {
             }
             Self::Window => write!(f, "there is no window: a stride or dilation is 0, or x is too small"),
             Self::Empty => write!(f, "x has no elements, so no minimum, maximum or scale"),
-            Self::Bins => write!(f, "bins is 0, but must be at least 1"),
+            Self::Bins => write!(f, "bins must be at least 1"),
             Self::Limit { channel, limit } => {
                 write!(f, "limit{} is {limit:?}, but must be finite and not negative", at(channel))
             }
