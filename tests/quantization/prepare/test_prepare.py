@@ -325,6 +325,14 @@ def test_the_report_is_written_where_asked(tmp_path: Path, monkeypatch: pytest.M
     assert (tmp_path / "there" / "model_check_result.txt").exists()
 
 
+def test_a_file_in_the_place_of_the_reports_folder_is_told_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "here").write_text("")
+    net = net_with_statistics()
+    net.register_forward_pre_hook(lambda *_: pytest.fail("it ran"))
+    with pytest.raises(NotADirectoryError, match=r"^save_dir is '.*here', which is a file; expected a"):
+        prepare(net, IMAGES, default_qat_qconfig_setter, save_dir=tmp_path / "here")
+
+
 def test_a_tensor_with_a_history_in_an_attribute_is_named() -> None:
     net = net_with_statistics()
     net.backbone[1].cache = net.stem.weight * 2  # type: ignore[assignment]

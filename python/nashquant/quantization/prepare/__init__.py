@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import enum
 import logging
 import os
 import warnings
@@ -11,14 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from nashquant.march import require_march
-from nashquant.nn.qat import Quantized
 from nashquant.qat_mode import get_qat_mode
 from nashquant.quantization.fake_quantize import Notices, Quantizer
 
+from .arguments import PrepareMethod, check_arguments, check_folder, keywords, positional
 from .assign import assign_qconfigs
 from .capture import Recording, capture
 from .dynamic import dynamic_block
@@ -51,26 +49,6 @@ __all__ = [
 ]
 
 _log = logging.getLogger("nashquant")
-
-
-class PrepareMethod(enum.Enum):
-    """The vendor's names for ways to capture a model. Here all four mean the same one.
-
-    nashquant runs the model once on the example inputs, records what ran between the stubs, and keeps the user's
-    forward. That is what JIT_STRIP promises. The others are accepted so that a script runs as it is:
-
-    | name | at the vendor's | what is other here |
-    |---|---|---|
-    | JIT_STRIP | records a run; what lies outside the stubs stays float | nothing |
-    | JIT | the same, without leaving out what lies outside the stubs | that stays float too |
-    | SYMBOLIC | torch.fx, with a forward written anew | branches and loops work; the forward stays the user's |
-    | EAGER | fusion by hand, no graph | fusion is done; example inputs are needed |
-    """
-
-    EAGER = "eager"
-    SYMBOLIC = "symbolic"
-    JIT = "jit"
-    JIT_STRIP = "jit-strip"
 
 
 class UnknownOpWarning(UserWarning):
@@ -115,6 +93,7 @@ def prepare(
             name for a dtype the march lacks, or names ops behind a setter that speaks for all; with `strict`, anything
             fell back: all of it is listed.
         CheckpointedCallError: a call runs in a closure given to torch.utils.checkpoint.
+        NotADirectoryError: `save_dir` is a file.
         NotImplementedError: a call between the stubs writes into an argument `out`, or a hook computes the weight of a
             conv or linear there.
 
@@ -122,18 +101,11 @@ def prepare(
         UnknownOpWarning: an op stays in floating point because nashquant doesn't know it.
     """
     march = require_march("prepare")
-    setters = _check_arguments(model, qconfig_setter, method)
+    setters = check_arguments(model, qconfig_setter, method)
+    check_folder(save_dir)
     mode = get_qat_mode()
-    if example_kw_inputs is not None and not isinstance(example_kw_inputs, dict):
-        raise TypeError(f"example_kw_inputs takes a dict of keyword inputs, not {type(example_kw_inputs).__name__}")
-    if not isinstance(more_example_inputs, (tuple, list)):
-        kind = type(more_example_inputs).__name__
-        raise TypeError(f"more_example_inputs takes a list of inputs, each as in example_inputs, not a {kind}")
-    args, *more = (
-        tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-        for inputs in (example_inputs, *more_example_inputs)
-    )
-    kwargs = dict(example_kw_inputs or {})
+    args, *more = positional(example_inputs, more_example_inputs)
+    kwargs = keywords(example_kw_inputs)
 
     prepared = _copied(model)
     recording = capture(model, (args, *more), kwargs)
@@ -166,56 +138,6 @@ def _copied(model: nn.Module) -> nn.Module:
                     "or make it a buffer"
                 )
     return copy.deepcopy(model)
-
-
-def _check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[QconfigSetterBase, ...]:
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"prepare takes an nn.Module, not {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise TypeError(f"this {type(model).__name__} is compiled by TorchScript: give prepare the Python module")
-    compiled = next((path for path, module in model.named_modules() if _is_compiled(module)), None)
-    if compiled is not None:
-        what = repr(compiled) if compiled else f"this {type(model).__name__}"
-        raise TypeError(
-            f"{what} is compiled by torch.compile: give prepare the module inside, and compile the prepared one"
-        )
-    if any(isinstance(module, Quantized) for module in model.modules()):
-        raise ValueError(f"this {type(model).__name__} is prepared already: give prepare the float model")
-    _check_method(method)
-    setters = tuple(qconfig_setter) if isinstance(qconfig_setter, Sequence) else (qconfig_setter,)
-    for setter in setters:
-        if not isinstance(setter, QconfigSetterBase):
-            raise TypeError(
-                f"qconfig_setter takes setters, e.g. default_qat_qconfig_setter, not {setter!r}{_hint(setter)}"
-            )
-    alone = next((type(setter).__name__ for setter in setters if setter.stands_alone), None)
-    if alone is not None and len(setters) > 1:
-        raise ValueError(
-            f"{alone} stands alone, but qconfig_setter has {len(setters)} setters: among its templates the later "
-            "override the earlier, in a tuple of the older setters the first wins. Say it all in templates, e.g. "
-            "ModuleNameTemplate and SensitivityTemplate, or all in the older setters"
-        )
-    if not setters:
-        raise ValueError("qconfig_setter is empty: give at least one, e.g. default_calibration_qconfig_setter")
-    return setters
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    # By its name: the class itself takes long to import.
-    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
-
-
-def _hint(setter: Any) -> str:
-    if type(setter).__name__.endswith("Template"):
-        return ": a template goes into QconfigSetter(get_qconfig(), templates=[...])"
-    return ": it must be called with a table first" if callable(setter) else ""
-
-
-def _check_method(method: Any) -> None:
-    known = {name for each in PrepareMethod for name in (each, each.value, each.name)}
-    if method not in known:
-        names = ", ".join(each.name for each in PrepareMethod)
-        raise ValueError(f"method is {method!r}, expected a PrepareMethod: {names}")
 
 
 def _refuse_fallbacks(plan: Plan) -> None:

@@ -156,7 +156,8 @@ class Flow:
     def _partly_changed(self, base: Tensor, before: Value, part: Value, node: Node) -> Value:
         """A tensor after an in-place call on a view of it: on no grid that we know."""
         label = f"{node.label} on a view"
-        mixed = Node(None, node.owner or "", label, [Operand("0", before), Operand("1", part)], owner=node.owner)
+        operands = [Operand("0", before), Operand("1", part)]
+        mixed = Node(None, node.owner or "", label, operands, owner=node.owner, place=node.place)
         self.ran(mixed, base, Origin.REGION)
         return self._values[id(base)]
 
