@@ -40,7 +40,7 @@ def test_a_way_that_no_example_took_is_an_error_that_says_where() -> None:
     twin = prepared(replace(DYNAMIC, more=DYNAMIC.more[1:]), DYNAMIC.trained(), 8).eval()
     set_fake_quantize(twin, "float")
     twin(*bright)
-    with pytest.raises(UnrecordedCallError, match=r"conv2d at .*dynamic\.py:\d+ \(in Dynamic\).*more_example_inputs"):
+    with pytest.raises(UnrecordedCallError, match=r"at .*dynamic\.py:\d+ \(in Conv2d 'dark'\).*more_example_inputs"):
         twin(*dark)
 
 
