@@ -123,6 +123,17 @@ def test_it_is_saved_elsewhere(tmp_path: Path) -> None:
         exported.save(tmp_path / "no" / "copy.onnx")
 
 
+def test_another_current_folder_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported = pair(Path("m.onnx"))
+    assert exported.path == tmp_path / "m.onnx"
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "there")
+    assert len(exported.run(*INPUTS)) == 2
+    assert exported.verify().worst[1] == 0
+    assert exported.save("copy.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
+
+
 def test_weights_in_a_file_of_their_own_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_write, "LARGEST_IN_ONE_FILE", 100)
     scale = [0.01] * 64

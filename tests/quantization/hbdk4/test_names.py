@@ -158,7 +158,7 @@ def test_the_file_is_named_after_the_class(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     exported = export(OneQuantizer(quantizer(0.5)), torch.ones(2))
     assert [each.name for each in tmp_path.iterdir()] == ["OneQuantizer.onnx"]
-    assert exported.path == Path("OneQuantizer.onnx")
+    assert exported.path == Path("OneQuantizer.onnx").absolute()
     assert repr(exported) == (
         "ExportedModel('OneQuantizer.onnx': forward(x: float[2]) -> output: float[2]; 1 quantizers; "
         "ONNX Runtime within 0 steps (at 'quant'))"

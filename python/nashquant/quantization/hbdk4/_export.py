@@ -97,7 +97,7 @@ def export(
         built.sign(name, march.value)
         proto, agreement = _build.save(built, target, verify)
     origin = Origin(model, inputs, built.verifier)
-    return ExportedModel(target, proto, built.quantizers, float_ops(model), agreement, origin)
+    return ExportedModel(target.absolute(), proto, built.quantizers, float_ops(model), agreement, origin)
 
 
 def _outputs(model: nn.Module, inputs: FlatInputs) -> list[str]:

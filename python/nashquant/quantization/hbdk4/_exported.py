@@ -38,7 +38,7 @@ class ExportedModel:
     """A model that was exported: run it, compare it, save it elsewhere.
 
     Attributes:
-        path: the file.
+        path: the file, absolute: another current folder later does not matter.
         model: what is in it, as ONNX reads it (weights kept in a second file are not loaded).
         quantizers: the names of its quantizers, in the order they run.
         float_ops: the ops between the stubs that stay in floating point, as `prepare` reported them.
@@ -184,7 +184,7 @@ class ExportedModel:
             name, steps = self.agreement.worst
             agreement = f"ONNX Runtime within {steps:.3g} steps (at {name!r})"
         return (
-            f"ExportedModel({str(self.path)!r}: {graph.name}({takes}) -> {gives}; "
+            f"ExportedModel({self.path.name!r}: {graph.name}({takes}) -> {gives}; "
             f"{len(self.quantizers)} quantizers; {floats}{agreement})"
         )
 
