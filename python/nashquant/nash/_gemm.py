@@ -77,6 +77,7 @@ def conv_transpose(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     w = weight.integers
     scale = weight.scale.repeat(groups) if weight.scale.dim() else weight.scale
     form = Accumulator(grid.scale * scale, axis=1)
+    packed = ops.PackedWeight.transposed(w, grid.dtype, groups=groups)
     bias = _bias(plan, node, 2, form.scale, w.shape[1] * groups)
     if str(attribute(node, "auto_pad", "NOTSET")) not in ("NOTSET", "VALID") or attribute(node, "output_shape"):
         raise NotIntegerError("its padding follows from the size of its output")
@@ -85,7 +86,7 @@ def conv_transpose(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     how = (windows.stride, windows.padding, added, groups, windows.dilation)
 
     def accumulate(x: Tensor) -> Tensor:
-        acc = ops.conv_transpose(x, w, *how, zero_point_x=grid.zero_point)
+        acc = ops.conv_transpose(x, packed, *how, zero_point_x=grid.zero_point)
         return acc if bias is None else acc.long() + bias.reshape(-1, *[1] * (acc.dim() - 2))
 
     if target is None:
@@ -94,7 +95,7 @@ def conv_transpose(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
     def run(x: Tensor) -> Tensor:
         return ops.conv_transpose_requantize(
-            x, w, bias, factor, target.grid.dtype, *how, **landing, zero_point_x=grid.zero_point
+            x, packed, bias, factor, target.grid.dtype, *how, **landing, zero_point_x=grid.zero_point
         )
 
     return Made(run, (slot,), (target.grid,), accumulate)
