@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from unittest import mock
 
 import pytest
@@ -174,13 +175,19 @@ def test_what_is_wrong_is_said(path):
     x, weight = torch.zeros(1, 4, 5, 5, dtype=torch.int8), torch.zeros(6, 2, 3, 3, dtype=torch.int8)
     with pytest.raises(ValueError, match=r"^x has shape \[1, 4, 5, 5\], but must have \[batch, 2, size, size\], as"):
         ops.conv(x, weight)
-    with pytest.raises(ValueError, match=r"^stride is 0, but must be one number or 2, and at least 1$"):
-        ops.conv(x, weight, 0, groups=2)
+    for stride in (0, 1.5, (1, 1.5), (1, 0)):
+        with pytest.raises(
+            ValueError, match=rf"^stride is {re.escape(str(stride))}, but must be one whole number or 2, a"
+        ):
+            ops.conv(x, weight, stride, groups=2)
+    for padding in (-1, 0.5, (1, 0.5), ((0, 1), (0, -1))):
+        with pytest.raises(
+            ValueError, match=rf"^padding is {re.escape(str(padding))}, but must be one whole number, or 2"
+        ):
+            ops.conv(x, weight, 1, padding, groups=2)
     with pytest.raises(
-        ValueError, match=r"^padding is -1, but must be one number, or 2 numbers or pairs, and at least"
+        ValueError, match=r"^dilation is \(1, 1, 1\), but must be one whole number or 2, and at least 1$"
     ):
-        ops.conv(x, weight, 1, -1, groups=2)
-    with pytest.raises(ValueError, match=r"^dilation is \(1, 1, 1\), but must be one number or 2, and at least 1$"):
         ops.conv(x, weight, 1, 0, (1, 1, 1), groups=2)
     with pytest.raises(ValueError, match=r"which with its padding has no room for weight \[6, 2, 3, 3\]$"):
         ops.conv(x, weight, 1, 0, 3, groups=2)
@@ -194,6 +201,9 @@ def test_what_is_wrong_is_said(path):
         ops.conv(x.short(), ops.PackedWeight(weight, groups=2))
     with pytest.raises(ValueError, match=r"^bias has shape \[5\], but must have \[6\]$"):
         ops.conv_requantize(x, weight, torch.zeros(5, dtype=torch.int32), 1.0, torch.int8, groups=2)
+    bias = torch.full((6,), 2**63 - 1)
+    with pytest.raises(ValueError, match=r"^a bias is 9223372036854775807, but must lie between -2\*\*62 and 2\*\*62$"):
+        ops.conv_requantize(x, weight, bias, 1.0, torch.int8, groups=2)
     packed = ops.PackedWeight.transposed(torch.zeros(4, 3, 3, 3, dtype=torch.int8), groups=2)
     with pytest.raises(ValueError, match=r"^groups is 4, but weight was packed for 2$"):
         ops.conv_transpose(x, packed, groups=4)

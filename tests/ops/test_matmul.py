@@ -232,6 +232,16 @@ def test_what_is_wrong_is_said(path):
         ops.matmul_requantize(a, b, torch.zeros(3, dtype=torch.int32), 1.0, torch.int8)
     with pytest.raises(TypeError, match=r"^bias has dtype torch.float32, but must be torch.int32 or int64$"):
         ops.matmul_requantize(a, b, torch.zeros(4), 1.0, torch.int8)
+    for operands in ((a, b), (a, ops.PackedWeight(b.T)), (a[None], b.expand(5, 3, 4))):
+        for bias in (2**63 - 1, 2**62 + 1, -(2**62) - 1, -(2**63)):
+            with pytest.raises(ValueError, match=rf"^a bias is {bias}, but must lie between -2\*\*62 and 2\*\*62$"):
+                ops.matmul_requantize(*operands, torch.tensor([0, 0, 0, bias]), 1.0, torch.int8)
+        ends = torch.tensor([0, 0, -(2**62), 2**62])
+        assert ops.matmul_requantize(*operands, ends, 1.0, torch.int8)[..., -2:].unique().tolist() == [-128, 127]
+    with pytest.raises(
+        ValueError, match=r"^a has leading dimensions \[2, 1\], which do not broadcast with \[7, 3, 1\] of b$"
+    ):
+        ops.matmul(a.expand(2, 1, 2, 3), b.expand(7, 3, 1, 3, 4))
     with pytest.raises(ValueError, match=r"^factor has shape \[3\], but must have \[4\]$"):
         ops.matmul_requantize(a, b, None, torch.ones(3, dtype=torch.float64), torch.int8)
     with pytest.raises(ValueError, match=r"^a factor is -1.0, but must be at least 0 and less than 2\*\*31$"):

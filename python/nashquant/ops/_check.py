@@ -141,6 +141,25 @@ def bias(value: Tensor | None, n: int) -> None:
         raise ValueError(f"bias has shape {list(value.shape)}, but must have [{n}]")
 
 
+def bias_within_i64(value: Tensor) -> None:
+    """None with which int64 might not hold the sums."""
+    if not value.numel() or not _readable(value):
+        return
+    low, high = (int(end) for end in value.aminmax())
+    furthest = low if -low >= high else high
+    if abs(furthest) > 2**62:
+        raise ValueError(f"a bias is {furthest}, but must lie between -2**62 and 2**62")
+
+
+def broadcast(leading_a: torch.Size, leading_b: torch.Size) -> None:
+    """Leading dimensions of two operands, each of one size or 1."""
+    for size_a, size_b in zip(reversed(leading_a), reversed(leading_b), strict=False):
+        if size_a != size_b and 1 not in (size_a, size_b):
+            raise ValueError(
+                f"a has leading dimensions {list(leading_a)}, which do not broadcast with {list(leading_b)} of b"
+            )
+
+
 def positive(name: str, value: float) -> None:
     """A scale."""
     if not 0 < value < math.inf:

@@ -10,7 +10,7 @@ from nashquant.arithmetic import NASH, Arithmetic
 from . import _check, _rust, _rust_integer, _torch_integer
 from ._finish import Finish
 from ._output import Output
-from ._packed_weight import PackedWeight, accumulator, largest
+from ._packed_weight import PackedWeight, accumulator, fits_16_bits, largest
 
 _SMALL = 1 << 19
 """Products in one matrix up to which many matrices are one call in float, whose sums are exact: 3 to 15 times as fast
@@ -76,7 +76,8 @@ def matmul_requantize(
 
     Raises:
         TypeError: as `matmul` and `requantize`; or `bias` is not int32 or int64.
-        ValueError: as `matmul` and `requantize`; or `bias` has not N elements.
+        ValueError: as `matmul` and `requantize`; or `bias` has not N elements, or one beyond
+            -2**62 or 2**62.
     """
     finish = Finish(factor, Output.of(dtype, zero_point, qmin, qmax), arithmetic)
     return _product(a, b, bias, zero_point_a, zero_point_b, finish)
@@ -105,11 +106,12 @@ def _product(
         bound, other = b.shape[-2] * largest(a.dtype, zero_point_a) * largest(b.dtype, zero_point_b), b
     if a.dim() < 1 or a.shape[-1] != other.shape[-2]:
         raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {other.shape[-2]}, as b has")
+    _check.broadcast(a.shape[:-2], other.shape[:-2])
     n, acc = other.shape[-1], accumulator(bound)
     _check.bias(bias, n)
     if finish is not None:
         _check.factor_per_output(finish.factor, n)
-    if not (_rust.takes(a) and _rust.takes(other) and (zero_point_b == 0 or other.dtype == torch.int8)):
+    if not (_rust.takes(a) and _rust.takes(other) and fits_16_bits(other.dtype, zero_point_b)):
         return _torch_integer.finished(
             _torch_integer.matmul(a, other, zero_point_a, zero_point_b, acc), bias, -1, finish
         )
@@ -156,6 +158,8 @@ def _many_small(
     product = ((a.to(real) - zero_point_a) @ (b.to(real) - zero_point_b)).to(acc)
     if finish is None:
         return product
+    if bias is not None:
+        _check.bias_within_i64(bias)
     total = product if bias is None else product.long() + bias
     axis = total.dim() - 1 if isinstance(finish.factor, Tensor) else None
     return _rust_integer.requantize(total, finish.factor, finish.output, axis, finish.arithmetic)

@@ -68,7 +68,7 @@ class PackedWeight:
     @property
     def runs_in_rust(self) -> bool:
         """Do its integers, less the zero point, fit into 16 bits?"""
-        return self.zero_point == 0 or self.weight.dtype == torch.int8
+        return fits_16_bits(self.weight.dtype, self.zero_point)
 
     def core(self) -> Weight:
         """What the kernels read; packed when it is first asked for, and kept."""
@@ -89,6 +89,11 @@ class PackedWeight:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _packed, (self.weight, self.dtype, self.groups, self.zero_point)
+
+
+def fits_16_bits(dtype: torch.dtype, zero_point: int) -> bool:
+    """Do all integers of `dtype`, less the zero point, fit into 16 bits, as the kernels have weights?"""
+    return zero_point == 0 or dtype == torch.int8
 
 
 def largest(dtype: torch.dtype, zero_point: int) -> int:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from nashquant.arithmetic import NASH, TFLITE, Arithmetic, Rounding
 
+from . import _check
 from ._finish import Finish
 from ._fixed_point import multiplied, on_common_shift, shifted
 from ._output import Output
@@ -96,6 +97,7 @@ def finished(acc: Tensor, bias: Tensor | None, axis: int, finish: Finish | None)
     if finish is None:
         return acc
     if bias is not None:
+        _check.bias_within_i64(bias)
         acc = acc.long() + bias.reshape([-1 if i == axis % acc.dim() else 1 for i in range(acc.dim())])
     of = axis if isinstance(finish.factor, Tensor) else None
     return requantize(acc, finish.factor, finish.output, of, finish.arithmetic)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
@@ -53,16 +54,18 @@ def windows(
 
 def each(name: str, value: int | Sequence[int], dims: int, least: int) -> tuple[int, ...]:
     """One number for each dimension."""
-    numbers = (value,) * dims if isinstance(value, int) else tuple(value)
-    if len(numbers) != dims or min(numbers) < least:
-        raise ValueError(f"{name} is {value}, but must be one number or {dims}, and at least {least}")
+    numbers = tuple(value) if isinstance(value, Sequence) else (value,) * dims
+    if len(numbers) != dims or not all(isinstance(n, Integral) and n >= least for n in numbers):
+        raise ValueError(f"{name} is {value}, but must be one whole number or {dims}, and at least {least}")
     return numbers
 
 
 def pairs(padding: Padding, dims: int) -> tuple[tuple[int, int], ...]:
     """Padding before and after, for each dimension."""
-    given: Sequence[int | tuple[int, int]] = (padding,) * dims if isinstance(padding, int) else [*padding]
-    ends = tuple((end, end) if isinstance(end, int) else (end[0], end[-1]) for end in given)
-    if len(ends) != dims or min(map(min, ends)) < 0:
-        raise ValueError(f"padding is {padding}, but must be one number, or {dims} numbers or pairs, and at least 0")
+    given = padding if isinstance(padding, Sequence) else (padding,) * dims
+    ends = tuple((end[0], end[-1]) if isinstance(end, Sequence) else (end, end) for end in given)
+    if len(ends) != dims or not all(isinstance(n, Integral) and n >= 0 for end in ends for n in end):
+        raise ValueError(
+            f"padding is {padding}, but must be one whole number, or {dims} of them or pairs, and at least 0"
+        )
     return ends

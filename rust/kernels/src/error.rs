@@ -63,6 +63,18 @@ pub enum Error {
         /// How many.
         groups: usize,
     },
+    /// Activations of 16 bits, with a weight that was packed for 8.
+    Narrow,
+    /// A bias with which i64 might not hold the sums.
+    Bias {
+        /// The value.
+        value: i64,
+    },
+    /// Sums as i32 that might need more bits.
+    Sums {
+        /// What they may reach.
+        bound: u128,
+    },
     /// A convolution without a window, or with a stride or dilation of 0.
     Window,
     /// There is no minimum of nothing.
@@ -117,6 +129,15 @@ impl fmt::Display for Error {
             }
             Self::Groups { groups } => {
                 write!(f, "the weight has {groups} groups, but of a matrix product must have one")
+            }
+            Self::Narrow => {
+                write!(f, "the activations have 16 bits, but the weight was packed for activations of 8")
+            }
+            Self::Bias { value } => {
+                write!(f, "a bias is {value}, but must lie between -2**62 and 2**62")
+            }
+            Self::Sums { bound } => {
+                write!(f, "sums may reach {bound}, but to be written as int32 must stay below 2**31")
             }
             Self::Window => write!(f, "there is no window: a stride or dilation is 0, or x is too small"),
             Self::Empty => write!(f, "x has no elements, so no minimum, maximum or scale"),

@@ -4,10 +4,10 @@ mod naive;
 
 use naive::Threads;
 use nashquant_kernels::{
-    Isa, Layout,
+    Error, Isa, Layout,
     conv::{Depthwise, Geometry, conv, conv_depthwise},
     integer::{Arithmetic, Integer, Output, Requantizer, requantize},
-    matmul::{Exact32, Exact64, Requantized, Weight, matmul},
+    matmul::{Exact32, Exact64, Finish, Requantized, Weight, matmul},
     parallel::{Serial, Team},
 };
 use proptest::prelude::*;
@@ -46,6 +46,14 @@ fn naive_matmul<A: Integer, W: Integer>(
     y
 }
 
+/// What no sum exceeds, as the weight proves it.
+fn reach<W: Integer>(w: &[W], depth: usize, ends: (i16, i16), zero_point: i16, bias: &[i64]) -> i64 {
+    let largest = [ends.0, ends.1].map(|end| (i64::from(end) - i64::from(zero_point)).abs());
+    let sums = w.chunks(depth).map(|w| w.iter().map(|w| i64::from(w.widen()).abs()).sum::<i64>());
+    let furthest = bias.iter().map(|bias| bias.abs()).max().unwrap_or(0);
+    sums.max().unwrap_or(0) * largest[0].max(largest[1]) + furthest
+}
+
 fn products<A: Integer, W: Integer>(m: usize, n: usize, depth: usize, zero_point: i16) {
     let (a, w): (Vec<A>, Vec<W>) = (noise(m * depth, 1), noise(n * depth, 2));
     let bias: Vec<i64> = (0..n as i64).map(|i| 1000 * i - 7).collect();
@@ -64,7 +72,7 @@ fn products<A: Integer, W: Integer>(m: usize, n: usize, depth: usize, zero_point
             let mut y = vec![77; m * n];
             matmul(team, &a, m, zero_point, &weight, Some(&bias), &Exact64, &mut y).unwrap();
             assert!(y == exact, "{isa:?} {m} {n} {depth}");
-            if exact.iter().all(|y| i32::try_from(*y).is_ok()) {
+            if i32::try_from(reach(&w, depth, A::ENDS, zero_point, &bias)).is_ok() {
                 let mut y = vec![77; m * n];
                 matmul(team, &a, m, zero_point, &weight, Some(&bias), &Exact32, &mut y).unwrap();
                 assert!(y.iter().map(|y| i64::from(*y)).eq(exact.iter().copied()), "{isa:?} {m} {n} {depth}");
@@ -161,6 +169,89 @@ fn what_does_not_fit_is_refused() {
     let error =
         matmul(&Serial, &[0_i8; 3], 1, 0, &groups, None, &Exact64, &mut [0; 2]).unwrap_err().to_string();
     assert_eq!(error, "the weight has 2 groups, but of a matrix product must have one");
+}
+
+const ONE: Geometry = Geometry {
+    batch: 1,
+    size: [1, 1, 1],
+    channels: 1,
+    kernel: [1; 3],
+    stride: [1; 3],
+    before: [0; 3],
+    dilation: [1; 3],
+    output: [1; 3],
+};
+
+/// What each product says of one activation, a weight `w` packed for as many bits, and what else is given.
+fn refusals<A: Integer, W: Integer, F: Finish>(
+    a: A,
+    w: &[W],
+    zero_point: i16,
+    bias: i64,
+    finish: &F,
+    y: F::Y,
+) -> Vec<Option<String>> {
+    let (bias, said) = (Some(&[bias][..]), |result: Result<(), Error>| result.err().map(|e| e.to_string()));
+    let (a, depth) = (vec![a; w.len()], w.len());
+    let g = Geometry { size: [1, 1, depth], kernel: [1, 1, depth], ..ONE };
+    let each = |isa| {
+        let weight = Weight::pack(isa, w, 1, 1, depth, A::ENDS.1 > 127).unwrap();
+        let depthwise = Depthwise::new(isa, w, 1).unwrap();
+        [
+            said(matmul(&Serial, &a, 1, zero_point, &weight, bias, finish, &mut [y])),
+            said(conv(&Serial, &a, g, zero_point, &weight, bias, finish, &mut [y])),
+            said(conv_depthwise(&Serial, &a, g, zero_point, &depthwise, bias, finish, &mut [y])),
+        ]
+    };
+    Isa::available().into_iter().flat_map(each).collect()
+}
+
+fn all_say(said: &[Option<String>], expected: Option<&str>) {
+    assert!(said.iter().all(|said| said.as_deref() == expected), "{said:?}, but expected {expected:?}");
+}
+
+#[test]
+fn activations_wider_than_the_weight_was_packed_for_are_refused() {
+    for isa in Isa::available() {
+        let weight = Weight::pack(isa, &[3_i8], 1, 1, 1, false).unwrap();
+        let product = matmul(&Serial, &[1000_i16], 1, 0, &weight, None, &Exact64, &mut [0]);
+        let convolution = conv(&Serial, &[1000_i16], ONE, 0, &weight, None, &Exact64, &mut [0]);
+        assert_eq!([product, convolution], [Err(Error::Narrow), Err(Error::Narrow)], "{isa:?}");
+    }
+}
+
+#[test]
+fn sums_that_i32_may_not_hold_are_refused() {
+    // 128 * 16_777_215 = 2^31 - 128, by a weight of 127 and a bias of 1 less than 128.
+    let w = [&[127_i8; 132_104][..], &[7]].concat();
+    all_say(&refusals(-128_i8, &w, 0, 127, &Exact32, 0), None);
+    let error = "sums may reach 2147483648, but to be written as int32 must stay below 2**31";
+    all_say(&refusals(-128_i8, &w, 0, 128, &Exact32, 0), Some(error));
+    all_say(&refusals(-128_i8, &w, 0, 128, &Exact64, 0), None);
+}
+
+#[test]
+fn a_bias_with_which_i64_may_wrap_is_refused() {
+    for bias in [1 << 62, -(1 << 62)] {
+        all_say(&refusals(-128_i8, &[127_i8], 127, bias, &Exact64, 0), None);
+    }
+    for (bias, spelled) in [
+        ((1 << 62) + 1, "4611686018427387905"),
+        (-(1 << 62) - 1, "-4611686018427387905"),
+        (i64::MIN, "-9223372036854775808"),
+    ] {
+        let error = format!("a bias is {spelled}, but must lie between -2**62 and 2**62");
+        all_say(&refusals(-128_i8, &[127_i8], 127, bias, &Exact64, 0), Some(&error));
+    }
+}
+
+#[test]
+fn a_zero_point_that_is_no_activation_is_refused() {
+    for zero_point in [-129, 128] {
+        let error = format!("zero_point is {zero_point}, but must lie between qmin -128 and qmax 127");
+        all_say(&refusals(1_i8, &[1_i8], zero_point, 0, &Exact64, 0), Some(&error));
+        all_say(&refusals(1_i16, &[1_i8], zero_point, 0, &Exact64, 0), None);
+    }
 }
 
 /// Any place of `x`, or the zero point.

@@ -6,7 +6,7 @@ use crate::{
     error::check_len,
     integer::{Accumulator, Integer, Lie},
     isa::per_isa,
-    matmul::{Finish, largest},
+    matmul::{Finish, bound, largest},
     parallel::{Team, share},
 };
 
@@ -72,16 +72,12 @@ pub fn conv_depthwise<T: Integer, F: Finish>(
     let (windows, channels) = (geometry.check(x.len())?, geometry.channels);
     check_len("weight", weight.taps * weight.sums.len(), geometry.taps() * channels)?;
     check_len("y", y.len(), windows.saturating_mul(channels))?;
-    if let Some(bias) = bias {
-        check_len("bias", bias.len(), channels)?;
-    }
-    finish.check(channels)?;
+    let bound = bound::<T>(weight.largest, zero_point, bias, channels)?;
+    finish.check(channels, bound)?;
     if channels == 0 {
         return Ok(());
     }
     let bias = |channel: usize| bias.map_or(0, |bias| bias[channel]);
-    let beyond = (0..channels).map(|channel| bias(channel).unsigned_abs()).max().unwrap_or(0);
-    let bound = weight.largest as u128 * largest::<T>(zero_point) as u128 + u128::from(beyond);
     let offset = |(channel, sum): (usize, &i64)| bias(channel) - i64::from(zero_point) * sum;
     let offsets: Vec<i64> = weight.sums.iter().enumerate().map(offset).collect();
     let outside = vec![T::narrow(zero_point.into()); channels];

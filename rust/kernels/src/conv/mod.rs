@@ -18,7 +18,7 @@ use crate::{
     Error,
     error::check_len,
     integer::Integer,
-    matmul::{Finish, Weight, largest},
+    matmul::{Finish, Weight},
     parallel::Team,
 };
 
@@ -26,7 +26,8 @@ use crate::{
 /// `[*kernel, channels of a group]`. Exact, so the same on every [`crate::Isa`] and [`Team`].
 ///
 /// # Errors
-/// [`Error::LengthMismatch`] if lengths do not fit the geometry and the weight; [`Error::Window`] if there is none.
+/// [`Error::LengthMismatch`] if lengths do not fit the geometry and the weight; [`Error::Window`] if there is none;
+/// what else [`crate::matmul::matmul`] refuses of `T`, `zero_point`, `bias` and `finish`.
 #[allow(clippy::too_many_arguments, reason = "one convolution")]
 pub fn conv<T: Integer, F: Finish>(
     team: &dyn Team,
@@ -42,11 +43,9 @@ pub fn conv<T: Integer, F: Finish>(
     let channels = geometry.channels / weight.groups().max(1);
     check_len("weight", weight.depth(), geometry.taps() * channels)?;
     check_len("y", y.len(), windows.saturating_mul(weight.len()))?;
-    if let Some(bias) = bias {
-        check_len("bias", bias.len(), weight.len())?;
-    }
-    finish.check(weight.len())?;
-    let offsets = weight.offsets(zero_point.into(), largest::<T>(zero_point), bias);
+    let bound = weight.bound::<T>(zero_point, bias)?;
+    finish.check(weight.len(), bound)?;
+    let offsets = weight.offsets(zero_point.into(), bound, bias);
     let outside = T::narrow(zero_point.into());
     let fill = |group: usize, row: usize, taps: &mut [T]| {
         geometry.gather(x, row, group * channels, channels, outside, taps);

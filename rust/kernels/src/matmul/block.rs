@@ -27,13 +27,11 @@ pub(crate) struct Offsets {
 }
 
 impl Weight {
-    /// Offsets that make of `sum(a * w)` what was asked for: `sum((a - zero_point) * w) + bias`. `largest` is that of
-    /// `|a - zero_point|`.
-    pub(crate) fn offsets(&self, zero_point: i32, largest: i64, bias: Option<&[i64]>) -> Offsets {
+    /// Offsets that make of `sum(a * w)` what was asked for: `sum((a - zero_point) * w) + bias`. No sum exceeds
+    /// `bound`.
+    pub(crate) fn offsets(&self, zero_point: i32, bound: u128, bias: Option<&[i64]>) -> Offsets {
         let unsigned = if matches!(self.panels, Panels::Quads(_)) { 128 } else { 0 };
         let bias = |output: usize| bias.map_or(0, |bias| bias[output]);
-        let beyond = (0..self.len()).map(|output| bias(output).unsigned_abs()).max().unwrap_or(0);
-        let bound = u128::from(self.largest.unsigned_abs()) * largest as u128 + u128::from(beyond);
         let width = self.shape().panels * PANEL;
         let mut each = vec![0; self.groups * width];
         for (output, sum) in self.sums.iter().enumerate() {

@@ -12,9 +12,9 @@ use crate::{
 pub trait Finish: Sync {
     /// The number type of the output.
     type Y: Copy + Send;
-    /// An error unless it fits so many outputs.
+    /// An error unless it fits so many outputs, and sums of which none exceeds `bound`.
     #[doc(hidden)]
-    fn check(&self, _outputs: usize) -> Result<(), Error> {
+    fn check(&self, _outputs: usize, _bound: u128) -> Result<(), Error> {
         Ok(())
     }
     /// Writes rows of sums.
@@ -24,7 +24,7 @@ pub trait Finish: Sync {
         i64: From<A>;
 }
 
-/// The sums themselves, as i32: for whom it was proved that they fit.
+/// The sums themselves, as i32; refused where the weight does not prove that they fit.
 pub struct Exact32;
 /// The sums themselves, as i64.
 pub struct Exact64;
@@ -41,6 +41,9 @@ impl<'a, T: Integer> Requantized<'a, T> {
 
 impl Finish for Exact32 {
     type Y = i32;
+    fn check(&self, _: usize, bound: u128) -> Result<(), Error> {
+        if bound <= i32::MAX as u128 { Ok(()) } else { Err(Error::Sums { bound }) }
+    }
     fn rows<A: Accumulator>(&self, _: Isa, acc: &[A], lie: Lie, y: &mut [i32])
     where
         i64: From<A>,
@@ -65,7 +68,7 @@ impl Finish for Exact64 {
 
 impl<T: Integer> Finish for Requantized<'_, T> {
     type Y = T;
-    fn check(&self, outputs: usize) -> Result<(), Error> {
+    fn check(&self, outputs: usize, _: u128) -> Result<(), Error> {
         if self.0.channels() == 1 { Ok(()) } else { check_len("factor", self.0.channels(), outputs) }
     }
     fn rows<A: Accumulator>(&self, isa: Isa, acc: &[A], lie: Lie, y: &mut [T])

@@ -11,6 +11,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod block;
+mod bound;
 mod bytes;
 mod finish;
 mod form;
@@ -20,6 +21,7 @@ mod weight;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use bound::{bound, largest};
 pub use finish::{Exact32, Exact64, Finish, Requantized};
 pub use weight::Weight;
 
@@ -30,7 +32,9 @@ use crate::{Error, error::check_len, integer::Integer, parallel::Team};
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] if lengths do not fit `rows`, the depth and the outputs; [`Error::Groups`] if the weight
-/// has several groups.
+/// has several groups; [`Error::Narrow`] if it was packed for activations of fewer bits; [`Error::ZeroPoint`] if that is
+/// no `T`; [`Error::Bias`] beyond 2^62; [`Error::Sums`] if `finish` is [`Exact32`] and the weight does not prove that i32
+/// suffices.
 #[allow(clippy::too_many_arguments, reason = "one product")]
 pub fn matmul<T: Integer, F: Finish>(
     team: &dyn Team,
@@ -48,18 +52,10 @@ pub fn matmul<T: Integer, F: Finish>(
     }
     check_len("a", a.len(), rows.saturating_mul(depth))?;
     check_len("y", y.len(), rows.saturating_mul(weight.len()))?;
-    if let Some(bias) = bias {
-        check_len("bias", bias.len(), weight.len())?;
-    }
-    finish.check(weight.len())?;
-    let offsets = weight.offsets(zero_point.into(), largest::<T>(zero_point), bias);
+    let bound = weight.bound::<T>(zero_point, bias)?;
+    finish.check(weight.len(), bound)?;
+    let offsets = weight.offsets(zero_point.into(), bound, bias);
     let fill = |_, row: usize, x: &mut [T]| x.copy_from_slice(&a[row * depth..(row + 1) * depth]);
     weight.run(team, rows, &offsets, fill, finish, y);
     Ok(())
-}
-
-/// The largest magnitude of `x - zero_point`.
-pub(crate) fn largest<T: Integer>(zero_point: i16) -> i64 {
-    let (low, high) = (i64::from(T::ENDS.0), i64::from(T::ENDS.1));
-    (high - i64::from(zero_point)).max(i64::from(zero_point) - low)
 }

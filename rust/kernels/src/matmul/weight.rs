@@ -1,5 +1,6 @@
 //! A weight in the order that tiles read: panels of 16 outputs, in each of them groups of 4 bytes along the depth.
 
+use super::bound;
 use crate::{Error, Isa, error::check_len, integer::Integer};
 
 /// Outputs of one panel.
@@ -35,6 +36,8 @@ pub(super) enum Panels {
 pub struct Weight {
     pub(super) isa: Isa,
     pub(super) panels: Panels,
+    /// For activations of 16 bits, or only of 8?
+    wide: bool,
     pub(super) groups: usize,
     /// Outputs of one group.
     pub(super) outputs: usize,
@@ -84,6 +87,7 @@ impl Weight {
         Ok(Self {
             isa,
             panels,
+            wide,
             groups,
             outputs,
             depth,
@@ -93,6 +97,14 @@ impl Weight {
                 .max()
                 .unwrap_or(0),
         })
+    }
+
+    /// What no sum exceeds, for activations of `T`; an error if it was not packed for these.
+    pub(crate) fn bound<T: Integer>(&self, zero_point: i16, bias: Option<&[i64]>) -> Result<u128, Error> {
+        if T::ENDS.1 > i8::MAX.into() && !self.wide {
+            return Err(Error::Narrow);
+        }
+        bound::<T>(self.largest, zero_point, bias, self.len())
     }
 
     pub(crate) fn groups(&self) -> usize {
