@@ -25,7 +25,7 @@ _ABSENT = pytest.StashKey[dict[str, str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nashquant benches")
-    group.addoption("--seconds", type=float, default=0.5, help="time for one row at one thread count (default 0.5)")
+    group.addoption("--seconds", type=float, default=0.4, help="time for one row at one thread count (default 0.4)")
     group.addoption("--threads", default="1,2", help="thread counts (default 1,2)")
     group.addoption("--rows", type=Path, help="file to write the measured rows to, as JSON (default: none)")
     group.addoption("--report", type=Path, help="folder to write the report to (default: none is written)")
