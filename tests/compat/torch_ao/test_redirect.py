@@ -7,6 +7,8 @@ import threading
 import pytest
 import torch
 import torch.ao.quantization as ao
+from torch import Tensor
+from torch.utils.checkpoint import CheckpointError, checkpoint
 
 from nashquant.compat.torch_ao import functional, redirect_fake_quantize
 
@@ -69,3 +71,49 @@ def test_torch_aos_modules_and_gradients_go_through(assert_same_state) -> None:
             y.square().sum().backward()
             assert torch.equal(inputs[1].grad, inputs[0].grad)
             assert_same_state(plain, redirected)
+
+
+# Checkpointing
+
+
+def rounded(x: Tensor) -> Tensor:
+    return torch.fake_quantize_per_tensor_affine(x, 0.5, 3, -8, 7).sin()
+
+
+def rounded_by_ours(x: Tensor) -> Tensor:
+    with redirect_fake_quantize():
+        return rounded(x)
+
+
+def contexts() -> tuple[redirect_fake_quantize, redirect_fake_quantize]:
+    return redirect_fake_quantize(), redirect_fake_quantize()
+
+
+def leaf() -> Tensor:
+    return torch.tensor([0.24, -1.3, 9.0], requires_grad=True)
+
+
+GRADIENT = torch.tensor([1.0, torch.tensor(-1.5).cos().item(), 0.0])  # cos of what x is rounded to; 9 is clipped
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"), [(rounded_by_ours, {}), (rounded, {"context_fn": contexts})], ids=["inside", "given"]
+)
+def test_a_context_within_a_checkpoint_holds_in_backward_too(function, arguments, monkeypatch) -> None:
+    from nashquant.compat.torch_ao import redirect
+
+    calls, x = [], leaf()
+    ours = functional.fake_quantize_per_tensor_affine
+    monkeypatch.setitem(
+        redirect._OURS, torch.fake_quantize_per_tensor_affine, lambda *given: calls.append(given) or ours(*given)
+    )
+    checkpoint(function, x, use_reentrant=False, **arguments).sum().backward()
+    assert torch.equal(x.grad, GRADIENT)
+    assert len(calls) == 2  # the forward, and the forward once more
+
+
+def test_a_context_around_a_checkpoint_does_not_hold_in_backward() -> None:
+    with redirect_fake_quantize():
+        loss = checkpoint(rounded, leaf(), use_reentrant=False).sum()
+        with pytest.raises(CheckpointError):
+            loss.backward()

@@ -23,6 +23,11 @@ class redirect_fake_quantize(TorchFunctionMode):
     >>> with redirect_fake_quantize():
     ...     torch.fake_quantize_per_tensor_affine(torch.tensor([0.24, 9.0]), 0.5, 2, 0, 7)
     tensor([0.0000, 2.5000])
+
+    A context around `torch.utils.checkpoint` does not hold in backward, not even if that is called inside: torch's
+    functions then compute the forward once more, save other tensors than ours, and `use_reentrant=False` raises a
+    CheckpointError. Enter it in the function that is checkpointed, or give it to the checkpoint:
+    `checkpoint(f, x, use_reentrant=False, context_fn=lambda: (redirect_fake_quantize(), redirect_fake_quantize()))`.
     """
 
     def __torch_function__(
