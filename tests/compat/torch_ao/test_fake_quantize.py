@@ -213,6 +213,22 @@ def test_what_torch_ao_refuses_is_refused_by_the_same_exception(name, arguments)
     assert got.type is expected.type
 
 
+NO_FLOATS = [torch.int64, torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn]
+
+
+@pytest.mark.parametrize("dtype", NO_FLOATS)
+@pytest.mark.parametrize("name", ["default_fused_act_fake_quant", "default_fused_per_channel_wt_fake_quant"])
+def test_the_fused_module_refuses_what_is_no_float_before_it_changes(name, dtype, assert_same_state) -> None:
+    for seen in (False, True):
+        quantizer = getattr(torch_ao, name)()
+        if seen:
+            quantizer(torch.randn(2, 3))
+        before = copy.deepcopy(quantizer)
+        with pytest.raises(RuntimeError, match=f"input is {dtype}, expected one of torch.float32"):
+            quantizer(torch.tensor([[0, 1, 5], [2, 3, 4]]).to(dtype))
+        assert_same_state(quantizer, before)
+
+
 def test_the_fused_module_wants_a_moving_average() -> None:
     for home in (ao_fake_quantize, torch_ao):
         with pytest.raises(AssertionError, match="only works with MovingAverageMinMaxObserver"):

@@ -13,6 +13,7 @@ from .affine import fake_quantize_per_channel_affine, fake_quantize_per_tensor_a
 
 __all__ = ["fused_moving_avg_obs_fake_quant"]
 
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _fused = torch.fused_moving_avg_obs_fake_quant
 
 
@@ -41,7 +42,7 @@ def fused_moving_avg_obs_fake_quant(
     `across_ranks` the range seen is that of all processes; torch has no such thing.
 
     Raises:
-        RuntimeError: what torch refuses, in torch's words; `torch.func` is at work.
+        RuntimeError: `input` has another dtype; `torch.func` is at work; and what torch refuses, in torch's words.
     """
     grid = (averaging_const, quant_min, quant_max, ch_axis, per_row_fake_quant, symmetric_quant)
     state = (observer_on, fake_quant_on, running_min, running_max, scale, zero_point)
@@ -57,6 +58,8 @@ def fused_moving_avg_obs_fake_quant(
     )
     if is_exact() or odd or not ops.runs_in_rust(input):
         return _fused(input, *state, *grid)
+    if input.dtype not in _FLOATS and (observer_on.item() or fake_quant_on.item()):
+        raise RuntimeError(f"input is {input.dtype}, expected one of {', '.join(map(str, _FLOATS))}")
     if not per_row_fake_quant and not across_ranks and observer_on.item() and fake_quant_on.item():
         y = _in_one_call(input, state[2:], averaging_const, quant_min, quant_max, symmetric=symmetric_quant)
         if y is not None:
