@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nashquant.nash import convert
 from nashquant.nash._registry import REGISTRY
+from nashquant.nash._step import Place
 
 from .exact import graph, only_integers, onnx_runtime
 
@@ -188,6 +189,21 @@ def test_it_is_integer_throughout_and_onnx_runtime_agrees(name, zero):
         assert steps.max() <= 1
         # A ninth is no number of 31 bits: a sum halfway between two steps, one in 18, is then not quite halfway.
         assert (steps == 0).float().mean() > (0.9 if name.startswith("AveragePool") else 0.97)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize(("mode", "antialias"), [("nearest", 0), ("linear", 0), ("cubic", 0), ("linear", 1)])
+def test_a_resize_to_computed_sizes_leaves_the_batch_free(mode, antialias, batch):
+    resize = f'Resize<mode = "{mode}", antialias = {antialias}>'
+    sizes = "b = Shape<start = 0, end = 2>(d) m = Concat<axis = 0>(b, n)"
+    given = {"s": S, "z": Z, "sy": 2.0**-5, "n": i64(15, 17)}
+    free = graph(ONE.format(body=f"{sizes} y = {resize}(d, , , m)"), "float[b, 3, 10, 10] x", "float o", **given)
+    given["n"] = i64(batch, 3, 15, 17)
+    fixed = graph(ONE.format(body=f"y = {resize}(d, , , n)"), f"float[{batch}, 3, 10, 10] x", "float o", **given)
+    x = torch.randn(batch, 3, 10, 10)
+    model = convert(free)
+    assert any(step.op.startswith("Resize") and step.place is Place.INTEGER for step in model.steps) is (not antialias)
+    assert torch.equal(model(x), convert(fixed)(x))
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])

@@ -38,7 +38,7 @@ class FloatNode:
         graph = onnx.helper.make_graph(
             [ir.to_proto(node)],
             "node",
-            [_info(value) for value in dynamic],
+            [_info(value, node.op_type == "Resize") for value in dynamic],
             [onnx.ValueInfoProto(name=value.name) for value in self.outputs],
             fixed,
         )
@@ -89,12 +89,15 @@ def _graphs(node: ir.Node) -> Iterable[ir.Graph]:
             yield from each.as_graphs()
 
 
-def _info(value: ir.Value) -> onnx.ValueInfoProto:
+def _info(value: ir.Value, resized: bool) -> onnx.ValueInfoProto:
+    """Its type and rank; of a Resize also how many sizes there are: ONNX Runtime takes an unknown number for none."""
     if value.dtype is None:
         raise ValueError(f"the type of {value.name!r} is unknown")
     if isinstance(value.type, ir.SequenceType):
         return onnx.helper.make_tensor_sequence_value_info(_name(value), int(value.dtype), None)
-    shape = None if value.shape is None else [None] * len(value.shape)
+    shape: list[int | None] | None = None if value.shape is None else [None] * len(value.shape)
+    if resized and value.shape is not None and len(value.shape) == 1 and isinstance(value.shape[0], int):
+        shape = [value.shape[0]]
     return onnx.helper.make_tensor_value_info(_name(value), int(value.dtype), shape)
 
 

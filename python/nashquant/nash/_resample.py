@@ -31,29 +31,30 @@ def resize(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """Nearest only picks; linear and cubic weigh the neighbours along each axis."""
     resizing = Resizing.of(plan, node)
     slot, grid = plan.grid(node.inputs[0])
+    read = (slot,) if resizing.computed is None else (slot, plan.plain(resizing.computed))
     if resizing.mode == "nearest":
         target = common(plan, [node.inputs[0]], target)
         onto = regrid(grid, target, plan.arithmetic)
 
-        def pick(x: Tensor) -> Tensor:
-            for axis, taps, _ in resizing.along(x.shape):
+        def pick(x: Tensor, sizes: Tensor | None = None) -> Tensor:
+            for axis, taps, _ in resizing.along(x.shape, sizes):
                 x = x.index_select(axis, taps[:, 0])
             return onto(x)
 
-        return Made(pick, (slot,), (target.grid,))
+        return Made(pick, read, (target.grid,))
     wanted = needed(target)
     ratio = grid.scale / wanted.grid.scale
 
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, sizes: Tensor | None = None) -> Tensor:
         acc, bits = x.long() - grid.zero_point, 0
-        for axis, taps, weights in resizing.along(x.shape):
+        for axis, taps, weights in resizing.along(x.shape, sizes):
             shape = [1] * acc.dim()
             shape[axis] = -1
             parts = [acc.index_select(axis, taps[:, i]) * weights[:, i].reshape(shape) for i in range(taps.shape[1])]
             acc, bits = torch.stack(parts).sum(0), bits + BITS
         return land(acc, torch.tensor(ratio * 2.0**-bits, dtype=torch.float64), None, wanted, plan.arithmetic)
 
-    return Made(run, (slot,), (wanted.grid,))
+    return Made(run, read, (wanted.grid,))
 
 
 def grid_sample(plan: Plan, node: ir.Node, target: Target | None) -> Made:

@@ -28,7 +28,7 @@ _COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric
 
 @dataclass(frozen=True, eq=False)
 class Resizing:
-    """What the attributes and operands of a Resize say."""
+    """What the attributes and operands of a Resize say. `computed` sizes are known when it runs; of no `axes`, all."""
 
     mode: str
     coordinates: str
@@ -38,44 +38,47 @@ class Resizing:
     axes: tuple[int, ...]
     scales: tuple[float, ...] | None
     sizes: tuple[int, ...] | None
+    computed: ir.Value | None
 
     @classmethod
     def of(cls, plan: Plan, node: ir.Node) -> Resizing:
         """Reads it from `node`.
 
         Raises:
-            NotIntegerError: it is computed, or in a form that is not known here.
+            NotIntegerError: its size is computed from more than shapes and inputs, or its form is not known here.
         """
         old = len(node.inputs) == 2
         at = 1 if old else 2
         given = [plan.constant(node.inputs[i]) if len(node.inputs) > i else None for i in (at, 3)]
         scales, sizes = (None if each is None or not each.numel() else each for each in given)
-        if scales is None and sizes is None:
+        computed = node.inputs[3] if scales is None and sizes is None and len(node.inputs) > 3 else None
+        if scales is None and sizes is None and (computed is None or not plan.is_outside(computed)):
             raise NotIntegerError("its size is computed")
         coordinates = str(attribute(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel"))
         if coordinates not in _COORDINATES:
             raise NotIntegerError(f"its coordinates are {coordinates}")
         if attribute(node, "antialias", 0) or str(attribute(node, "keep_aspect_ratio_policy", "stretch")) != "stretch":
             raise NotIntegerError("it smooths, or keeps the aspect ratio")
-        count = len(scales if scales is not None else sizes if sizes is not None else ())
         return cls(
             str(attribute(node, "mode", "nearest")),
             coordinates,
             str(attribute(node, "nearest_mode", "floor" if old else "round_prefer_floor")),
             float(str(attribute(node, "cubic_coeff_a", -0.75))),
             bool(attribute(node, "exclude_outside", 0)),
-            integers(node, "axes", range(count)),
+            integers(node, "axes", ()),
             None if scales is None else tuple(float(s) for s in scales),
             None if sizes is None else tuple(int(s) for s in sizes),
+            computed,
         )
 
-    def along(self, shape: Sequence[int]) -> list[tuple[int, Tensor, Tensor]]:
+    def along(self, shape: Sequence[int], computed: Tensor | None) -> list[tuple[int, Tensor, Tensor]]:
         """For each axis that changes: the axis, and of each element the indices and weights `[size, taps]`, int64."""
         found = []
-        for i, axis in enumerate(self.axes):
+        sizes = self.sizes if computed is None else computed.tolist()
+        for i, axis in enumerate(self.axes or range(len(shape))):
             size = shape[axis]
-            if self.sizes is not None:
-                length, scale = self.sizes[i], self.sizes[i] / size
+            if sizes is not None:
+                length, scale = sizes[i], sizes[i] / size
             else:
                 assert self.scales is not None
                 scale = self.scales[i]
