@@ -284,7 +284,7 @@ def test_a_model_without_quantizers_is_said_plainly() -> None:
         set_fake_quantize(nn.Linear(2, 2), FakeQuantState.QAT)
 
 
-@pytest.mark.parametrize("state", ["train", "QAT", None, 3])
+@pytest.mark.parametrize("state", ["train", "", None, 3])
 def test_a_wrong_state_lists_the_states_and_changes_nothing(state: object) -> None:
     model = Model()
     before = copy.deepcopy(model.state_dict())
@@ -293,6 +293,19 @@ def test_a_wrong_state_lists_the_states_and_changes_nothing(state: object) -> No
     ):
         set_fake_quantize(model, state)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::nashquant.quantization.fake_quantize.CalibrationWarning")
+@pytest.mark.parametrize("state", FakeQuantState)
+def test_a_state_may_be_named_in_any_case(state: FakeQuantState) -> None:
+    expected = Model()
+    set_fake_quantize(expected, state)
+    for name in (state.name, state.name.capitalize(), state.value.upper(), state.value):
+        model = Model()
+        set_fake_quantize(model, name)
+        for key, value in expected.state_dict().items():
+            if key.endswith("_enabled"):
+                assert torch.equal(model.state_dict()[key], value), key
 
 
 def test_a_model_is_a_module() -> None:

@@ -284,6 +284,8 @@ def test_wrong_arguments_are_errors_before_anything_runs() -> None:
         prepare(lambda x: x, IMAGES, default_qat_qconfig_setter)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="it must be called with a table first"):
         prepare(net, IMAGES, sensitive_op_qat_8bit_weight_16bit_act_qconfig_setter)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"takes setters, e\.g\. default_qat_qconfig_setter, not 'default'"):
+        prepare(net, IMAGES, "default")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="qconfig_setter is empty"):
         prepare(net, IMAGES, ())
     with pytest.raises(

@@ -46,7 +46,7 @@ def set_fake_quantize(model: nn.Module, state: FakeQuantState | str) -> None:
 
     Args:
         model: prepared. Without quantizers there is a warning.
-        state: or its value: "qat", "calibration", "validation", "float".
+        state: or its value or name, in any case: "qat", "CALIBRATION", "validation", "float".
 
     Raises:
         ValueError: no such state.
@@ -108,7 +108,7 @@ def _still_training(model: nn.Module) -> list[str]:
 
 def _parsed(state: FakeQuantState | str) -> FakeQuantState:
     try:
-        return FakeQuantState(state)
+        return FakeQuantState(state.lower().removeprefix("_") if isinstance(state, str) else state)
     except ValueError:
         known = ", ".join(f"FakeQuantState.{member.name} ({member.value!r})" for member in FakeQuantState)
         raise ValueError(f"state is {state!r}, expected one of {known}") from None

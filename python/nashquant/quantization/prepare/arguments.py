@@ -58,7 +58,8 @@ def check_arguments(model: Any, qconfig_setter: Any, method: Any) -> tuple[Qconf
     if any(isinstance(module, Quantized) for module in model.modules()):
         raise ValueError(f"this {type(model).__name__} is prepared already: give prepare the float model")
     _check_method(method)
-    setters = tuple(qconfig_setter) if isinstance(qconfig_setter, Sequence) else (qconfig_setter,)
+    many = isinstance(qconfig_setter, Sequence) and not isinstance(qconfig_setter, str)
+    setters = tuple(qconfig_setter) if many else (qconfig_setter,)
     for setter in setters:
         if not isinstance(setter, QconfigSetterBase):
             raise TypeError(
