@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,44 @@ def test_each_quantizer_is_compared_at_each_of_its_calls(pair):
     assert all(layer.equal > 0.98 and layer.largest <= 1 for layer in found.layers)
     assert found.top1 is not None
     assert found.top1 > 0.9
+
+
+class Loop(nn.Module):
+    """Its state begins as zeros, of which the exporter computes the first call of `state`, and all of `inner`'s."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.quant, self.zeros, self.dequant = QuantStub(), QuantStub(), DeQuantStub()
+        self.inner, self.state = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.quant(x)
+        h = self.zeros(torch.zeros_like(x[:, 0]))
+        for t in range(3):
+            h = torch.tanh(self.state(self.inner(h)) + x[:, t])
+        return self.dequant(h)
+
+
+def test_a_call_of_a_constant_does_not_shift_those_behind_it(tmp_path: Path):
+    x = torch.randn(32, 3, 6)
+    made = prepare(Loop().eval(), (x,), TemplateQconfigSetter(get_qconfig(observer=MinMaxObserver)), save_dir=None)
+    for state in ("calibration", "validation"):
+        set_fake_quantize(made.eval(), state)
+        made(x)
+    found = compare(made, convert(export(made, x, path=tmp_path / "m.onnx", verify=False)), x)
+    names = [layer.layer for layer in found.layers]
+    assert names.count("state") == names.count("inner") == 2
+    assert found.unmatched == ()
+    assert all(layer.equal > 0.95 for layer in found.layers), str(found)
+
+
+def test_calls_that_cannot_be_told_apart_are_not_compared(pair):
+    prepared, integer, x = pair
+    points = [replace(point, call="") for point in integer.points]
+    first = next(point for point in points if point.quantizer.startswith("block"))
+    found = compare(prepared, replace(integer, points=tuple(point for point in points if point != first)), x)
+    assert "block" not in [layer.layer for layer in found.layers]
+    assert found.unmatched == ("block.activation_post_process (2 calls in the prepared model, 1 in the integer one)",)
 
 
 class InPlace(nn.Module):

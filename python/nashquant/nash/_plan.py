@@ -265,10 +265,11 @@ class Plan:
         form, slot = _quantizers.quantize(self, node)
         self.settle(node.outputs[0], form, slot)
         quantizer, module = (node.metadata_props.get(f"nashquant.{key}") for key in ("quantizer", "module"))
+        call = node.metadata_props.get("nashquant.call", "")
         if quantizer is None or module is not None:  # else the pair only says that a move stays on its grid
             layer = next((step.layer for step in reversed(self.steps) if slot in step.outputs), "")
             assert isinstance(form, Grid)
-            self.points.append(Point(quantizer or node.name or _name(node.outputs[0]), slot, form, layer))
+            self.points.append(Point(quantizer or node.name or _name(node.outputs[0]), slot, form, layer, call))
 
     def _computes_on_stored(self, node: ir.Node) -> bool:
         op = self.op(node)

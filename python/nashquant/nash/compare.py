@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -52,7 +52,7 @@ class Comparison:
         overflows: by layer, accumulators that left the chip's 32 bits, also of layers without a quantizer.
         outputs: for each output, the largest difference between the two models.
         top1: the share of rows whose largest score is at the same place, of the first output `[N, classes]`; or None.
-        unmatched: quantizers that only one of the two models has.
+        unmatched: quantizers that only one of the two models has, or calls more often than the other.
     """
 
     layers: tuple[LayerComparison, ...]
@@ -139,13 +139,15 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
             overflows[step.layer] = overflows.get(step.layer, 0) + overflow(step, given, integer.march)
 
         found, slots = integer.watch(count, *inputs)
-        calls: dict[str, int] = defaultdict(int)
-        for point in points:
-            call = calls[point.quantizer]
-            calls[point.quantizer] += 1
-            theirs = seen[point.quantizer][call] if call < len(seen[point.quantizer]) else None
-            ours = slots[point.slot]
-            if theirs is None or theirs.shape != ours.shape:
+        for point, (turn, turns) in zip(points, _turns(points), strict=True):
+            calls, ours = seen[point.quantizer], slots[point.slot]
+            if turns != len(calls):
+                unmatched.append(
+                    f"{point.quantizer} ({len(calls)} calls in the prepared model, {turns} in the integer one)"
+                )
+                continue
+            theirs = calls[turn]
+            if theirs.shape != ours.shape:
                 unmatched.append(f"{point.quantizer} (integer only)")
                 continue
             scale = quantizers[point.quantizer].scale.double()
@@ -172,6 +174,20 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
     )
     kept = {layer: number for layer, number in overflows.items() if number}
     return Comparison(layers, kept, tuple(outputs), same / rows if rows else None, tuple(dict.fromkeys(unmatched)))
+
+
+def _turns(points: Sequence[Point]) -> list[tuple[int, int]]:
+    """For each point which call of its quantizer it is, from 0, and of how many; in order, where the file says none.
+
+    The calls of constants, as of a state that begins as zeros, are no points, but calls all the same.
+    """
+    found: list[tuple[int, int]] = []
+    totals, so_far = Counter(point.quantizer for point in points), Counter[str]()
+    for point in points:
+        turn, _, turns = point.call.partition("/")
+        found.append((int(turn) - 1, int(turns)) if turns else (so_far[point.quantizer], totals[point.quantizer]))
+        so_far[point.quantizer] += 1
+    return found
 
 
 def _check_mode(prepared: nn.Module, quantizers: dict[str, FakeQuantize]) -> None:

@@ -32,12 +32,14 @@ class Point:
         slot: where they lie.
         grid: what they mean.
         layer: the step they come from.
+        call: which of its quantizer's calls it is, as the file says: `2/3`; empty if it does not.
     """
 
     quantizer: str
     slot: str
     grid: Grid
     layer: str
+    call: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)

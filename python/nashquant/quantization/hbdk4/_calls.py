@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ class Call:
         fixed: its scale and zero point do.
         grid: what it rounds to.
         y: what it gave, fake-quantized values in f32 or f64.
+        turn: which of its quantizer's calls it is, from 1.
+        turns: how many there are.
     """
 
     node: str
@@ -36,6 +39,8 @@ class Call:
     fixed: bool
     grid: Grid
     y: Tensor
+    turn: int = 1
+    turns: int = 1
 
 
 def record_calls(program: ExportedProgram, tensors: Sequence[Tensor]) -> dict[str, Call]:
@@ -48,19 +53,23 @@ def record_calls(program: ExportedProgram, tensors: Sequence[Tensor]) -> dict[st
     constant = _constant_nodes(program)
     nodes = [node for node in program.graph.nodes if node.target in FAKE_QUANTIZE]
     calls = {}
+    turns: Counter[str] = Counter()
     for node, (grid, y) in zip(nodes, recorder.seen, strict=True):
         x, *rest = node.all_input_nodes
         scale = _named(rest[0].name, parameters) if rest else None
+        quantizer = scale.rpartition(".")[0] if scale else _module(node) or node.name
+        turns[quantizer] += 1
         calls[node.name] = Call(
             node=node.name,
-            quantizer=scale.rpartition(".")[0] if scale else _module(node) or node.name,
+            quantizer=quantizer,
             parameter=_named(x.name, parameters),
             weight=x in constant,
             fixed=all(each in constant for each in rest),
             grid=grid,
             y=y,
+            turn=turns[quantizer],
         )
-    return calls
+    return {name: replace(call, turns=turns[call.quantizer]) for name, call in calls.items()}
 
 
 def module_name(stack: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from ._calls import module_name
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 QUANTIZER, _MODULE = "nashquant.quantizer", "nashquant.module"
+CALL = "nashquant.call"  # `2/3`: the second of three calls of the quantizer
 
 
 def name_values(graph: ir.Graph, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -41,11 +42,11 @@ def name_nodes(graph: ir.Graph) -> None:
     free = Free(())
     for node in graph:
         module = module_name(scopes(node)[:-1])
-        quantizer = node.metadata_props.get(QUANTIZER)
+        quantizer, call = (node.metadata_props.get(key) for key in (QUANTIZER, CALL))
         node.name = free(f"{quantizer or module}/{node.op_type}".removeprefix("/"))
         node.metadata_props.clear()
         node.doc_string = None
-        for key, name in ((_MODULE, module), (QUANTIZER, quantizer)):
+        for key, name in ((_MODULE, module), (QUANTIZER, quantizer), (CALL, call)):
             if name:
                 node.metadata_props[key] = name
 

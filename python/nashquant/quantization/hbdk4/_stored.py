@@ -9,7 +9,7 @@ import onnx_ir.passes.common as passes
 from torch import Tensor
 
 from ._calls import Call
-from ._names import QUANTIZER, Free, scopes
+from ._names import CALL, QUANTIZER, Free, scopes
 from ._qdq import stored_as
 
 _DEFAULTS = ("output_dtype", "block_size", "saturate")  # written out by torch, and unless set they mean nothing
@@ -52,6 +52,8 @@ def store_quantized(model: ir.Model, calls: Mapping[ir.Node, Call]) -> None:
             if node is None:
                 continue
             node.metadata_props[QUANTIZER] = name
+            if call.turns > 1:
+                node.metadata_props[CALL] = f"{call.turn}/{call.turns}"
             for default in _DEFAULTS if grid.axis is not None else (*_DEFAULTS, "axis"):
                 node.attributes.pop(default, None)
             if not call.fixed:
