@@ -124,7 +124,7 @@ fn what_is_wrong_is_said() {
         let error = histogram_per_tensor(isa, &Serial, &[1.0_f32], limit, &mut vec![0; bins]).unwrap_err();
         error.to_string()
     };
-    assert_eq!(histogram(1.0, 0), "bins is 0, but must be at least 1");
+    assert_eq!(histogram(1.0, 0), "bins must be at least 1");
     assert_eq!(histogram(-1.0, 3), "limit is -1.0, but must be finite and not negative");
     assert_eq!(histogram(f64::NAN, 3), "limit is NaN, but must be finite and not negative");
     let layout = Layout { outer: 1, channels: 2, inner: 1 };
