@@ -27,7 +27,8 @@ test: check
 test-slow: $(BUILT)
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "slow or hypothesis"
 
-# The short version, about five minutes, and two more with all rivals; BENCH_FLAGS=--benchmark-disable runs every bench once and times nothing.
+# The short version: five to seven minutes, with all rivals. BENCH_FLAGS=--benchmark-disable runs every bench once and
+# times nothing.
 bench: $(BUILT)
 ifneq ($(findstring --benchmark-disable,$(BENCH_FLAGS)),)
 	cargo test --locked --quiet -p nashquant-kernels --benches
