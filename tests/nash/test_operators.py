@@ -76,6 +76,23 @@ CASES: dict[str, tuple[str, str, dict[str, object]]] = {
         IMAGE,
         {"n": np.array([1, 1, 2, 2], np.float32)},
     ),
+    "Einsum": ('y = Einsum<equation = "bcij,bkij->bkc">(d, e)', IMAGE, {"sy": 0.25}),
+    "Einsum of a sum": ('y = Einsum<equation = "bcij->jc">(d)', IMAGE, {"sy": 0.25}),
+    "Sqrt": ("a = Mul(d, d) b = ReduceSum(a, n) y = Sqrt(b)", IMAGE, {"n": i64(2)}),
+    "Pow": ("a = ReduceSum(d, n) b = Pow(a, two) y = ReduceMean(b, n)", IMAGE, {"n": i64(2), "two": np.float32(2)}),
+    "Pow of a half": (
+        "a = Mul(d, d) b = ReduceSum(a, n) y = Pow(b, h)",
+        IMAGE,
+        {"n": i64(2), "h": np.float32(0.5)},
+    ),
+    "Reciprocal": ("a = ReduceL2(d, n) b = Reciprocal(a) y = Mul(b, d)", IMAGE, {"n": i64(2), "sy": 2.0**-7}),
+    "ReduceL2": ("y = ReduceL2(d, n)", IMAGE, {"n": i64(1), "sy": 2.0**-4}),
+    "ReduceL2 of a difference": ("a = Sub(d, e) y = ReduceL2(a, n)", IMAGE, {"n": i64(1), "sy": 2.0**-4}),
+    "Trilu": ("y = Trilu<upper = 0>(d, n)", IMAGE, {"n": np.int64(1)}),
+    "LogSoftmax": ("y = LogSoftmax<axis = 1>(d)", IMAGE, {}),
+    "ReduceLogSumExp": ("y = ReduceLogSumExp<keepdims = 0>(d, n)", IMAGE, {"n": i64(1, 2)}),
+    "Softmax of negatives": ("a = Neg(d) y = Softmax<axis = 1>(a)", IMAGE, {"sy": 1 / 128}),
+    "Mul by constants": ("y = Mul(d, f)", "[3, 4]", {"f": np.linspace(-1, 2, 12).reshape(3, 4)}),
     "Softmax": ("y = Softmax<axis = 1>(d)", IMAGE, {"sy": 1 / 128}),
     "LayerNormalization": (
         "y = LayerNormalization<axis = -2>(d, g, b)",
@@ -318,3 +335,9 @@ def test_a_constant_on_a_grid_stays_on_it_when_it_is_moved():
     ours, x = convert(model), torch.randn(4, 2)
     assert only_integers(ours), ours.report
     assert torch.equal(ours(x), onnx_runtime(model, x)[0])  # type: ignore[arg-type]
+
+
+def test_the_average_of_a_window_wholly_in_the_padding_is_zero():
+    body = "y = AveragePool<kernel_shape = [1], pads = [1, 1]>(d)"
+    model = convert(graph(ONE.format(body=body), "float[1, 1, 3] x", "float o", s=S, z=Z, sy=2.0**-5))
+    assert torch.equal(model(torch.full((1, 1, 3), 0.5)), torch.tensor([[[0, 0.5, 0.5, 0.5, 0]]]))  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ._forms import Accumulator, Grid, NotIntegerError, Target
+from ._forms import Accumulator, Grid, NotIntegerError, Root, Target
 from ._step import Made
 from ._to_torch import attribute
 
@@ -40,6 +40,8 @@ def clip(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     assert x is not None
     if isinstance(form, Accumulator) and (least, most) == (0.0, math.inf):
         return Made(lambda acc: acc.clamp(min=0), (plan.slot(x),), (form,))
+    if isinstance(form, Root) and most == math.inf:
+        return Made(lambda root: root.clamp(min=least), (plan.slot(x),), (form,))
     if not isinstance(form, Grid):
         raise NotIntegerError(f"no quantizer behind it, and its input {x.name!r} is not quantized")
     for end in (least, most):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from nashquant import ops
 
-from . import _inner
+from . import _inner, _roots
 from ._fixed_point import Factors, on_common_shift
-from ._forms import Accumulator, Grid, NotIntegerError, Plain, Target
+from ._forms import Accumulator, Grid, NotIntegerError, Plain, Root, Target
 from ._joins import operand
 from ._rescale import land, regrid
 from ._step import Made
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._plan import Plan
 
-__all__ = ["COMPARISONS", "add", "compare", "div", "maximum", "minimum", "mul", "sub", "where"]
+__all__ = ["COMPARISONS", "add", "brought", "compare", "div", "maximum", "minimum", "mul", "sub", "where"]
 
 
 def add(plan: Plan, node: ir.Node, target: Target | None) -> Made:
@@ -40,6 +40,8 @@ def sub(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
     a, b = node.inputs
     forms = plan.form(a), plan.form(b)
+    if sign > 0 and (made := _roots.on_root(plan, node, target)) is not None:
+        return made
     if any(isinstance(form, Accumulator) for form in forms):
         return _onto_accumulator(plan, node, target, sign)
     if target is None:
@@ -84,7 +86,7 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
     form = plan.form(acc_value)
     assert isinstance(form, Accumulator)
     slots: tuple[str, ...] = (plan.slot(acc_value),)
-    bring, bound, other_slot = _brought(plan, other, form)
+    bring, bound, other_slot = brought(plan, other, form)
     total = replace(form, bound=form.bound + bound)
 
     def accumulate(acc: Tensor, *others: Tensor) -> Tensor:
@@ -103,11 +105,13 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
     return Made(run, slots, (target.grid,), counted)
 
 
-def _brought(plan: Plan, other: ir.Value, form: Accumulator) -> tuple[Callable[..., Tensor], float, tuple[str, ...]]:
-    """What gives `other` in steps of the accumulator `form`, rounded once; how large that gets; its slot."""
+def brought(
+    plan: Plan, other: ir.Value, form: Accumulator, by: float = 1.0
+) -> tuple[Callable[..., Tensor], float, tuple[str, ...]]:
+    """What gives `by · other` in steps of the accumulator `form`, rounded once; how large that gets; its slot."""
     constant = plan.constant(other)
     if constant is not None:
-        real = constant.double()
+        real = constant.double() * by
         bound = float((real.abs().max() / form.scale).max()) + 1
 
         def steps(acc: Tensor) -> Tensor:
@@ -117,31 +121,35 @@ def _brought(plan: Plan, other: ir.Value, form: Accumulator) -> tuple[Callable[.
     theirs = plan.form(other)
     if isinstance(theirs, Grid):
         grid = theirs
-        ratio = grid.scale / form.scale
+        ratio = grid.scale * by / form.scale
         factors = Factors.of(ratio, plan.arithmetic)
-        largest = max(grid.high - grid.zero_point, grid.zero_point - grid.low)
 
         def short(acc: Tensor, q: Tensor) -> Tensor:
             return factors.along(form.axis, acc).times(grid.centered(q))
 
-        return short, largest * float(ratio.max()) * (1 + 2.0**-14) + 1, (plan.slot(other),)
+        return short, grid.largest * float(ratio.abs().max()) * (1 + 2.0**-14) + 1, (plan.slot(other),)
     if not isinstance(theirs, Accumulator):
         raise NotIntegerError(f"its input {other.name!r} is not quantized")
     accumulator = theirs
 
     def wide(acc: Tensor, x: Tensor) -> Tensor:
-        return Factors.of(accumulator.along(x) / form.along(acc), plan.arithmetic).times(x)
+        return Factors.of(accumulator.along(x) * by / form.along(acc), plan.arithmetic).times(x)
 
     return wide, math.inf, (plan.slot(other),)
 
 
 def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """`a · b`, exact and rounded once. By a positive number alone, only the scale changes."""
+    if (made := _of_roots(plan, node, target)) is not None:
+        return made
     by_constant = any(plan.constant(value) is not None for value in node.inputs)
     if target is None:
-        return _scaled(plan, node) if by_constant or not plan.is_inner(node) else _inner.mul(plan, node, None)
+        only_scale = _has_number(plan, node) or not plan.is_inner(node)
+        return _scaled(plan, node) if only_scale else _inner.mul(plan, node, None)
     if any(isinstance(plan.form(value), Accumulator) for value in node.inputs):
         return _landed(plan, _scaled(plan, node), target) if by_constant else _inner.mul(plan, node, target)
+    if (made := _by_constants(plan, node, target)) is not None:
+        return made
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
     factor = torch.tensor(grid_a.scale * grid_b.scale / target.grid.scale, dtype=torch.float64)
 
@@ -159,6 +167,38 @@ def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         return land(product(x, y), factor, None, target, plan.arithmetic)
 
     return Made(run, (slot_a, slot_b), (grid,))
+
+
+def _of_roots(plan: Plan, node: ir.Node, target: Target | None) -> Made | None:
+    """A product with a root, or what is divided by one; None if there is none."""
+    made = _roots.on_root(plan, node, target)
+    if made is not None or not any(isinstance(plan.form(value), Root) for value in node.inputs):
+        return made
+    return _roots.divided(plan, node, target)
+
+
+def _has_number(plan: Plan, node: ir.Node) -> bool:
+    return any((c := plan.constant(value)) is not None and c.numel() == 1 for value in node.inputs)
+
+
+def _by_constants(plan: Plan, node: ir.Node, target: Target) -> Made | None:
+    """`rhe(a · M)`, M of `c · scale_a / scale_y` for each element of constants on no grid; None if there are none."""
+    a, b = node.inputs
+    if plan.constant(a) is not None:
+        a, b = b, a
+    constant = plan.constant(b)
+    if constant is None or not isinstance(plan.form(b), Plain):
+        return None
+    slot, grid = plan.grid(a)
+    values = constant.double() * grid.scale / target.grid.scale
+    if not bool((values.abs() < 2.0**31).all()):
+        raise NotIntegerError("its constants are too large, or NaN")
+    factors = Factors.of(values, plan.arithmetic)
+
+    def run(q: Tensor) -> Tensor:
+        return target.clamp(factors.times(q.long() - grid.zero_point) + target.grid.zero_point)
+
+    return Made(run, (slot,), (target.grid,))
 
 
 def _scaled(plan: Plan, node: ir.Node) -> Made:
@@ -188,6 +228,8 @@ def _landed(plan: Plan, made: Made, target: Target) -> Made:
 
 def div(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """`a · (1 / b)`: a table has the factor of each `b`, of 31 bits as all are. By 0: the end on `a`'s side, or 0."""
+    if (made := _of_roots(plan, node, target)) is not None:
+        return made
     if target is None:
         return _scaled(plan, node)
     if isinstance(plan.form(node.inputs[0]), Accumulator) and plan.constant(node.inputs[1]) is not None:
@@ -212,6 +254,8 @@ def div(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
 def maximum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """The greater, of operands on one grid."""
+    if len(node.inputs) == 2 and (made := _roots.on_root(plan, node, target)) is not None:
+        return made
     return _joined(plan, node, target, torch.maximum)
 
 

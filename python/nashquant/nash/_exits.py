@@ -8,14 +8,14 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from ._forms import Accumulator, Grid
+from ._forms import Accumulator, Grid, Root
 
 __all__ = ["reader"]
 
 _STORED = {"INT8": torch.int8, "UINT8": torch.uint8, "INT16": torch.int16}
 
 
-def reader(form: Grid | Accumulator, dtype: ir.DataType | None) -> Callable[[Tensor], Tensor]:
+def reader(form: Grid | Accumulator | Root, dtype: ir.DataType | None) -> Callable[[Tensor], Tensor]:
     """What turns integers of `form` into the floats they stand for, or into the integers of the file if `dtype` is one.
 
     An accumulator is clamped to 32 bits first: `clamp(acc) · scale`, in f64, then f32.
@@ -25,6 +25,8 @@ def reader(form: Grid | Accumulator, dtype: ir.DataType | None) -> Callable[[Ten
         offset = form.offset if isinstance(form, Grid) else 0
         return lambda q: (_clamped(q) + offset).to(stored)
     floats = torch.float64 if dtype == ir.DataType.DOUBLE else torch.float32
+    if isinstance(form, Root):
+        return lambda root: root.to(floats)
     if isinstance(form, Accumulator):
         accumulator = form
         limited = torch.Tensor.long if form.inner else _clamped

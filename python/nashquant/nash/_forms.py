@@ -12,7 +12,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Accumulator", "Form", "Grid", "NotIntegerError", "Plain", "Target", "Weight", "along", "grid_of"]
+__all__ = ["Accumulator", "Form", "Grid", "NotIntegerError", "Plain", "Root", "Target", "Weight", "along", "grid_of"]
 
 
 class NotIntegerError(Exception):
@@ -44,6 +44,11 @@ class Grid:
     def same_as(self, other: Grid) -> bool:
         """Whether an integer means the same on both."""
         return replace(self, offset=0, low=other.low, high=other.high) == replace(other, offset=0)
+
+    @property
+    def largest(self) -> int:
+        """The largest magnitude of `q - zero_point`."""
+        return max(self.high - self.zero_point, self.zero_point - self.low)
 
     def centered(self, q: Tensor) -> Tensor:
         """`q - zero_point`, in the least type that holds it."""
@@ -106,7 +111,17 @@ class Plain:
     """A tensor as it is: floats, or indices, bools and shapes."""
 
 
-Form = Grid | Weight | Accumulator | Plain
+@dataclass(frozen=True, eq=False)
+class Root:
+    """Numbers from 0 on, f64, each the root of exact integers: a factor of 31 bits where it is used.
+
+    None is less than the norm of `norm_of` in its place, if that is given.
+    """
+
+    norm_of: ir.Value | None = None
+
+
+Form = Grid | Weight | Accumulator | Root | Plain
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from torch import Tensor
 
 from nashquant import ops
 
+from ._elementwise import brought
 from ._forms import Accumulator, Grid, NotIntegerError, Target, Weight
 from ._rescale import land
 from ._step import Made
@@ -107,7 +109,30 @@ def gemm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     trans_a, trans_b = (bool(attribute(node, name, 0)) for name in ("transA", "transB"))
     if alpha <= 0:
         raise NotIntegerError(f"its alpha is {alpha:g}")
-    return _product(plan, node, target, trans_a, trans_b, alpha, beta)
+    bias = _extra(node, 2)
+    if bias is None or beta == 0 or plan.constant(bias) is not None:
+        return _product(plan, node, target, trans_a, trans_b, alpha, beta)
+    return _plus(plan, _product(plan, node, None, trans_a, trans_b, alpha, 0.0), bias, beta, target)
+
+
+def _plus(plan: Plan, product: Made, bias: ir.Value, beta: float, target: Target | None) -> Made:
+    """A computed bias: brought to the steps of the accumulator, rounded there, and added exactly."""
+    (form,) = product.forms
+    assert isinstance(form, Accumulator)
+    bring, bound, slots = brought(plan, bias, form, beta)
+    total, n = replace(form, bound=form.bound + bound), len(product.inputs)
+
+    def accumulate(*given: Tensor) -> Tensor:
+        acc = cast("Tensor", product.run(*given[:n]))
+        return acc.to(total.dtype) + bring(acc, *given[n:]).to(total.dtype)
+
+    if target is None:
+        return Made(accumulate, (*product.inputs, *slots), (total,), accumulate)
+
+    def run(*given: Tensor) -> Tensor:
+        return land(accumulate(*given), form.scale / target.grid.scale, form.axis, target, plan.arithmetic)
+
+    return Made(run, (*product.inputs, *slots), (target.grid,), accumulate)
 
 
 def matmul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
@@ -126,13 +151,13 @@ def _product(
         b: Tensor | ops.PackedWeight = ops.PackedWeight(rows, grid.dtype)
         scale, zero_point_b = weight.scale, 0
         slots: tuple[str, ...] = (slot,)
-        width = rows.shape[0]
+        width, bound = rows.shape[0], math.inf
     else:
         slot_b, grid_b = plan.grid(node.inputs[1])
         scale, zero_point_b = torch.tensor(grid_b.scale, dtype=torch.float64), grid_b.zero_point
         slots = (slot, slot_b)
-        width = None
-    form = Accumulator(grid.scale * scale * alpha, axis=-1)
+        width, bound = None, _bound(node, trans_a, grid, grid_b)
+    form = Accumulator(grid.scale * scale * alpha, axis=-1, bound=bound)
     bias = _bias(plan, node, 2, form.scale, width, beta)
 
     def operands(a: Tensor, *right: Tensor) -> tuple[Tensor, Tensor | ops.PackedWeight]:
@@ -173,6 +198,13 @@ def _product(
         )
 
     return Made(run, slots, (target.grid,), accumulate)
+
+
+def _bound(node: ir.Node, trans_a: bool, *grids: Grid) -> float:
+    """What no sum of products is beyond, if their number is known."""
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    depth = None if shape is None else shape[-2 if trans_a and len(shape) > 1 else -1]
+    return math.prod(grid.largest for grid in grids) * depth if isinstance(depth, int) else math.inf
 
 
 def conv_integer(plan: Plan, node: ir.Node, target: Target | None) -> Made:

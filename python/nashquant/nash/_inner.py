@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._fixed_point import Factors
-from ._forms import Accumulator, NotIntegerError, Target
+from ._forms import Accumulator, NotIntegerError, Plain, Target
 from ._rescale import land
 from ._step import Made
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ._plan import Plan
 
-__all__ = ["Wide", "add", "mul", "within"]
+__all__ = ["Wide", "add", "mul", "product", "within"]
 
 _BITS = 29  # of each term of a sum, before a sign
 
@@ -45,15 +45,24 @@ class Wide:
         """Those of `value`.
 
         Raises:
-            NotIntegerError: it has none, or a scale for each channel.
+            NotIntegerError: it has none, or a scale for each channel; a constant on no grid has fractions.
         """
         form = plan.form(value)
         if isinstance(form, Accumulator) and form.scale.dim() == 0:
             assert value is not None
             return cls(plan.slot(value), float(form.scale), form.bound, torch.Tensor.long)
+        constant = plan.constant(value)
+        if constant is not None and isinstance(form, Plain):
+            return cls._whole(plan, value, constant)
         slot, grid = plan.grid(value)
-        largest = max(grid.high - grid.zero_point, grid.zero_point - grid.low)
-        return cls(slot, grid.scale, largest, lambda q: q.long() - grid.zero_point)
+        return cls(slot, grid.scale, grid.largest, lambda q: q.long() - grid.zero_point)
+
+    @classmethod
+    def _whole(cls, plan: Plan, value: ir.Value | None, constant: Tensor) -> Wide:
+        real = constant.double()
+        if not bool((real == real.round()).all()) or not (bound := float(real.abs().max())) < 2**15:
+            raise NotIntegerError(f"its input {'' if value is None else value.name!r} is a constant on no grid")
+        return cls(plan.hold(f"{value.name} in whole numbers", real.long()), 1.0, bound, torch.Tensor.long)  # type: ignore[union-attr]
 
 
 def add(plan: Plan, node: ir.Node, sign: int) -> Made:
@@ -73,17 +82,23 @@ def add(plan: Plan, node: ir.Node, sign: int) -> Made:
 
 def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """`a · b` of grids or accumulators."""
-    a, b = (Wide.of(plan, value) for value in node.inputs)
+    a, b = node.inputs
+    return product(plan, a, b, target)
+
+
+def product(plan: Plan, left: ir.Value | None, right: ir.Value | None, target: Target | None) -> Made:
+    """`left · right`, likewise."""
+    a, b = (Wide.of(plan, value) for value in (left, right))
     form = _inner(a.scale * b.scale, a.bound * b.bound)
 
-    def product(x: Tensor, y: Tensor) -> Tensor:
+    def exact(x: Tensor, y: Tensor) -> Tensor:
         return a.take(x) * b.take(y)
 
     if target is None:
-        return Made(product, (a.slot, b.slot), (form,))
+        return Made(exact, (a.slot, b.slot), (form,))
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        return land(product(x, y), form.scale / target.grid.scale, None, target, plan.arithmetic)
+        return land(exact(x, y), form.scale / target.grid.scale, None, target, plan.arithmetic)
 
     return Made(run, (a.slot, b.slot), (target.grid,))
 

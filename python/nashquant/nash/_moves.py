@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._arguments import arguments, axes_of
-from ._forms import Accumulator, Grid, NotIntegerError, Target, Weight
+from ._forms import Accumulator, Form, Grid, NotIntegerError, Root, Target, Weight
 from ._step import Made
 from ._to_torch import attribute
 from ._windows import Windows, integers
@@ -32,7 +32,7 @@ def move(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     assert x is not None
     if isinstance(form, Weight):
         slot, form = plan.grid(x)
-    elif isinstance(form, Grid) or (isinstance(form, Accumulator) and _keeps_channels(node, form)):
+    elif isinstance(form, Grid) or _keeps(node, form):
         slot = plan.slot(x)
     else:
         per_channel = isinstance(form, Accumulator)
@@ -51,7 +51,10 @@ def move(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     return Made(run, (slot, *slots), (form,) * len(node.outputs))
 
 
-def _keeps_channels(node: ir.Node, form: Accumulator) -> bool:
+def _keeps(node: ir.Node, form: Form) -> bool:
+    """Whether what `node` gives is of the form of what it takes."""
+    if not isinstance(form, Accumulator):
+        return isinstance(form, Root) and node.op_type != "MaxPool"
     if form.scale.dim() == 0:
         return True
     shape = node.outputs[0].shape
@@ -178,6 +181,18 @@ def _expand(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
     return run
 
 
+def _triangle(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
+    form, upper = plan.form(node.inputs[0]), attribute(node, "upper", 1)
+    zero = form.zero_point if isinstance(form, Grid) else 0
+
+    def run(x: Tensor, diagonal: Tensor | None = None) -> Tensor:
+        kept = torch.ones(x.shape[-2:], dtype=torch.bool)
+        k = 0 if diagonal is None else int(diagonal)
+        return torch.where(kept.triu(k) if upper else kept.tril(k), x, zero)
+
+    return run
+
+
 def _depth_to_space(plan: Plan, node: ir.Node) -> Callable[..., Moved]:
     block, columns_first = int(str(attribute(node, "blocksize"))), str(attribute(node, "mode", "DCR")) == "CRD"
 
@@ -261,6 +276,7 @@ MOVES: dict[str, Callable[[Plan, ir.Node], Callable[..., Moved]]] = {
     "GatherND": _gather_nd,
     "Expand": _expand,
     "Tile": lambda plan, node: lambda x, repeats: x.repeat([int(n) for n in repeats]),
+    "Trilu": _triangle,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,
     "MaxPool": _max_pool,

@@ -1,8 +1,7 @@
-"""Softmax and the norms: exact sums of integers, and one factor of 31 bits for each row."""
+"""The norms: exact sums of integers, and one factor of 31 bits for each row."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +12,6 @@ from nashquant import ops
 from ._elementwise import needed
 from ._fixed_point import Factors
 from ._forms import NotIntegerError, Target
-from ._scores import Scores
 from ._step import Made
 from ._to_torch import attribute
 
@@ -22,42 +20,10 @@ if TYPE_CHECKING:
 
     from ._plan import Plan
 
-__all__ = ["group_norm", "instance_norm", "layer_norm", "norm", "rms_norm", "sizes_of", "softmax"]
+__all__ = ["group_norm", "instance_norm", "layer_norm", "norm", "rms_norm", "sizes_of"]
 
-_EXP_BITS = 20  # of the table of exp behind the point
-_EXP_IS_0 = 15.0  # exp(-15) · 2^20 rounds to 0
-_LARGEST_TABLE = 1 << 22
 _NORM_BITS = 20  # of a normalized value behind the point
 _LARGEST_SHIFT = 46  # leaves room for a bias of 16 bits in front of it
-
-
-def softmax(plan: Plan, node: ir.Node, target: Target | None) -> Made:
-    """`e = table[max - q]`, where the table holds `rhe(exp(-n · scale) · 2^20)`; then `rhe(e · 1 / (Σe · scale_y))`.
-
-    A mask is added to `q` in its steps, or stands in its place.
-    """
-    target = needed(target)
-    scores = Scores.of(plan, node.inputs[0])
-    since13 = plan.opsets.get("", 1) >= 13
-    axis = int(str(attribute(node, "axis", -1 if since13 else 1)))
-    rank = None if node.inputs[0] is None or node.inputs[0].shape is None else len(node.inputs[0].shape)
-    if not since13 and (rank is None or axis % rank != rank - 1):
-        raise NotIntegerError("before opset 13 it runs over several axes at once")
-    last = math.ceil(_EXP_IS_0 / scores.scale)
-    last = last if scores.span is None else min(last, scores.span)
-    if last > _LARGEST_TABLE:
-        raise NotIntegerError(f"a table of exp in steps of {scores.scale:g} is too large")
-    table = torch.round(torch.exp(-torch.arange(last + 1, dtype=torch.float64) * scores.scale) * 2**_EXP_BITS).long()
-    scale = target.grid.scale
-
-    def run(*given: Tensor) -> Tensor:
-        x = scores.run(*given)
-        e = table[(x.amax(axis, keepdim=True) - x).clamp(max=last)]
-        total = e.sum(axis, keepdim=True)
-        factors = Factors.of(1 / (total.double() * scale), plan.arithmetic)
-        return target.clamp(factors.times(e) + target.grid.zero_point)
-
-    return Made(run, scores.slots, (target.grid,))
 
 
 def layer_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:

@@ -37,9 +37,9 @@ def knows(node: ir.Node) -> bool:
 
 def goes_into(node: ir.Node, reader: ir.Node) -> bool:
     """Whether `reader`, planned later, may take `node` in: a pointwise function, a softmax of a masked sum, ..."""
-    if reader.op_type == "Softmax":
-        return node.op_type in ("Add", "Where")
-    return knows(reader) or reader.op_type in ("ReduceSum", "ReduceMean", "Concat")
+    if reader.op_type in ("Softmax", "LogSoftmax"):
+        return node.op_type in ("Add", "Where", "Neg")
+    return knows(reader) or reader.op_type in ("ReduceSum", "ReduceMean", "ReduceL2", "Concat")
 
 
 def table(plan: Plan, x: ir.Value, target: Target) -> tuple[list[ir.Node], Made] | None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ._plan import Plan
 
-__all__ = ["average_pool", "cumulative_sum", "global_average_pool", "reduce_mean", "reduce_sum"]
+__all__ = ["average_pool", "count", "cumulative_sum", "global_average_pool", "reduce_mean", "reduce_sum"]
 
 
 def average_pool(plan: Plan, node: ir.Node, target: Target | None) -> Made:
@@ -60,12 +60,12 @@ def average_pool(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         return ops.conv(inside, ones, room.stride, room.padding, room.dilation)
 
     def run(q: Tensor) -> Tensor:
-        acc, count = sums(q), counts(q.shape[-n:])
-        found = sorted(set(count.flatten().tolist()))
+        acc, counted = sums(q), counts(q.shape[-n:]).clamp(min=1)  # of a window wholly in the padding the sum is 0
+        found = sorted(set(counted.flatten().tolist()))
         parts = [land(acc, _factor(grid.scale / (m * target.grid.scale)), None, target, plan.arithmetic) for m in found]
         y = parts[0]
         for m, part in zip(found[1:], parts[1:], strict=True):
-            y = torch.where(count == m, part, y)
+            y = torch.where(counted == m, part, y)
         return y
 
     return Made(run, (slot,), (target.grid,), sums)
@@ -92,7 +92,7 @@ def _reduce(
     """Of a grid; or of what no quantizer rounded in front of it, if the number of elements is known."""
     if axes == ():
         raise NotIntegerError("it reduces nothing")
-    form, known = plan.form(node.inputs[0]), _count(node, axes)
+    form, known = plan.form(node.inputs[0]), count(node, axes)
     if isinstance(form, Accumulator) or (target is None and mean and plan.is_inner(node)):
         if known is None:
             raise NotIntegerError("how many elements it reduces is not known before it runs")
@@ -103,7 +103,9 @@ def _reduce(
         slot, zero_point, take = given.slot, 0, given.take
     else:
         slot, grid = plan.grid(node.inputs[0])
-        inner, zero_point, take = Accumulator(torch.tensor(grid.scale, dtype=torch.float64)), grid.zero_point, None
+        bound = math.inf if known is None else float(grid.largest * known)
+        inner = Accumulator(torch.tensor(grid.scale, dtype=torch.float64), bound=bound)
+        zero_point, take = grid.zero_point, None
         if target is None and mean:
             raise NotIntegerError("no quantizer behind it")
 
@@ -111,26 +113,26 @@ def _reduce(
         everywhere = node.op_type == "GlobalAveragePool"
         return tuple(range(2, q.dim())) if everywhere else tuple(range(q.dim())) if axes is None else axes
 
-    def count(q: Tensor) -> int:
+    def number(q: Tensor) -> int:
         return math.prod(q.shape[axis] for axis in over(q))
 
     def sums(q: Tensor) -> Tensor:
         q = q if take is None else take(q)
         total = q.sum(over(q), keepdim=keep, dtype=torch.int64)
-        return total - count(q) * zero_point if zero_point else total
+        return total - number(q) * zero_point if zero_point else total
 
     if target is None:
         each = replace(inner, scale=inner.scale / known) if mean and known else inner
         return Made(sums, (slot,), (each,), None if inner.inner else sums)
 
     def run(q: Tensor) -> Tensor:
-        n = count(q) if mean else 1
+        n = number(q) if mean else 1
         return land(sums(q), inner.scale / (max(n, 1) * target.grid.scale), None, target, plan.arithmetic)
 
     return Made(run, (slot,), (target.grid,), None if inner.inner else sums)
 
 
-def _count(node: ir.Node, axes: tuple[int, ...] | None) -> int | None:
+def count(node: ir.Node, axes: tuple[int, ...] | None) -> int | None:
     """How many elements become one, if that is known."""
     shape = None if node.inputs[0] is None else node.inputs[0].shape
     if shape is None:

@@ -7,7 +7,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from . import _choose, _clips, _elementwise, _gemm, _joins, _normalize, _pools, _resample, _shapes, _spelled
+from . import (
+    _choose,
+    _clips,
+    _einsum,
+    _elementwise,
+    _gemm,
+    _joins,
+    _normalize,
+    _pools,
+    _resample,
+    _roots,
+    _shapes,
+    _softmax,
+    _spelled,
+)
 from ._forms import Target
 from ._moves import MOVES, move
 from ._step import Made, Place
@@ -45,11 +59,16 @@ REGISTRY: Mapping[str, Op] = MappingProxyType(
         "MatMul": Op(_gemm.matmul),
         "ConvInteger": Op(_gemm.conv_integer, lands=False, stored=True),
         "MatMulInteger": Op(_gemm.matmul_integer, lands=False, stored=True),
+        "Einsum": Op(_einsum.einsum),
         "BatchNormalization": Op(_gemm.batch_norm),
-        "Add": Op(_elementwise.add),
+        "Add": Op(_spelled.add),
         "Sub": Op(_elementwise.sub),
         "Mul": Op(_spelled.mul),
-        "Div": Op(_elementwise.div),
+        "Div": Op(_spelled.div),
+        "Sqrt": Op(_roots.square_root),
+        "Pow": Op(_roots.power),
+        "Reciprocal": Op(_roots.reciprocal),
+        "ReduceL2": Op(_roots.norm),
         "Max": Op(_elementwise.maximum),
         "Min": Op(_elementwise.minimum),
         "Where": Op(_elementwise.where),
@@ -67,7 +86,9 @@ REGISTRY: Mapping[str, Op] = MappingProxyType(
         "ScatterND": Op(_joins.scatter_nd),
         "Resize": Op(_resample.resize),
         "GridSample": Op(_resample.grid_sample),
-        "Softmax": Op(_normalize.softmax),
+        "Softmax": Op(_softmax.softmax),
+        "LogSoftmax": Op(_softmax.log_softmax),
+        "ReduceLogSumExp": Op(_softmax.log_sum_exp),
         "LayerNormalization": Op(_normalize.layer_norm),
         "RMSNormalization": Op(_normalize.rms_norm),
         "InstanceNormalization": Op(_normalize.instance_norm),

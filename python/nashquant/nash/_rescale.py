@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nashquant import ops
 
-from ._forms import Accumulator, Grid, Target
+from ._fixed_point import Factors
+from ._forms import Accumulator, Grid, Root, Target
 
 if TYPE_CHECKING:
     from nashquant.arithmetic import Arithmetic
@@ -33,8 +34,10 @@ def land(acc: Tensor, factor: Tensor, axis: int | None, target: Target, arithmet
     )
 
 
-def regrid(form: Grid | Accumulator, target: Target, arithmetic: Arithmetic) -> Callable[[Tensor], Tensor]:
+def regrid(form: Grid | Accumulator | Root, target: Target, arithmetic: Arithmetic) -> Callable[[Tensor], Tensor]:
     """What takes integers of `form` to those of `target`; between equal grids they stay as they are."""
+    if isinstance(form, Root):
+        return lambda root: _root_on(root, target, arithmetic)
     if isinstance(form, Accumulator):
         factor, axis = form.scale / target.grid.scale, form.axis
         return lambda acc: land(acc, factor, axis, target, arithmetic)
@@ -43,3 +46,9 @@ def regrid(form: Grid | Accumulator, target: Target, arithmetic: Arithmetic) -> 
         return target.clamp if target != Target.whole(target.grid) else lambda x: x
     ratio = torch.tensor(grid.scale, dtype=torch.float64) / target.grid.scale
     return lambda x: land(x.to(torch.int32) - grid.zero_point, ratio, None, target, arithmetic)
+
+
+def _root_on(root: Tensor, target: Target, arithmetic: Arithmetic) -> Tensor:
+    """`rhe(M)`, M of `root / scale`."""
+    factors = Factors.of((root / target.grid.scale).clamp(max=2.0**30), arithmetic)
+    return target.clamp(factors.times(torch.ones_like(factors.multiplier)) + target.grid.zero_point)

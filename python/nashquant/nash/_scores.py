@@ -1,4 +1,4 @@
-"""What a softmax is taken of: integers on a grid, and masks from outside added to them or put in their place."""
+"""What a softmax is taken of: integers on a grid or their negatives, and masks added to them or put in their place."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class Scores:
         """
         node = None if value is None or plan.is_known(value) else value.producer()
         inputs = () if node is None else node.inputs
+        if node is not None and node.op_type == "Neg":
+            return cls.of(plan, inputs[0])._negated()
         outside = [plan.is_outside(each) for each in inputs]
         if node is not None and node.op_type == "Add" and any(outside):
             mask, scores = inputs if outside[0] else reversed(inputs)
@@ -51,6 +53,9 @@ class Scores:
             return cls.of(plan, scores)._replaced(plan, inputs[0], fill, where=outside[1])
         slot, grid = plan.grid(value)
         return cls((slot,), grid.scale, grid.high - grid.low, lambda q: q.long())
+
+    def _negated(self) -> Scores:
+        return Scores(self.slots, self.scale, self.span, lambda *given: -self.run(*given))
 
     def _added(self, plan: Plan, mask: ir.Value | None) -> Scores:
         slots = (plan.stepped(mask, self.scale), *self.slots)

@@ -19,6 +19,8 @@ INTEGER = (
     *("conv1d", "conv2d", "conv_transpose2d", "linear", "matmul", "bmm", "add", "sub", "mul", "div", "relu", "relu6"),
     *("clamp", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "mean", "sum", "cat", "split", "getitem", "reshape"),
     *("transpose", "pad", "interpolate", "grid_sample", "softmax", "layer_norm", "sigmoid", "tanh", "gelu", "silu"),
+    *("log_softmax", "softmin", "logsumexp", "normalize", "norm", "var", "std", "cosine_similarity"),
+    *("pairwise_distance", "einsum", "addmm", "baddbmm", "addbmm", "tril", "triu", "trace"),
     *("exp", "rsqrt", "argmax", "topk", "gather", "embedding", "prelu", "where", "maximum", "setitem"),
 )
 pytestmark = pytest.mark.filterwarnings("ignore:exporting .* quantizers whose scale was never set")
