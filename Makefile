@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # One interpreter for every cargo call; a changing one would rebuild PyO3 each time.
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
-.PHONY: accuracy demo test test-slow bench check docs clean
+.PHONY: accuracy demo test test-slow test-arm bench check docs clean
 .DEFAULT_GOAL := test
 
 demo: $(BUILT)
@@ -26,6 +26,21 @@ test: check
 
 test-slow: $(BUILT)
 	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m "slow or hypothesis"
+
+# The kernels on an emulated ARM CPU; the extension is compiled for it, and not run.
+ARM := aarch64-unknown-linux-gnu
+test-arm: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+test-arm: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := qemu-aarch64 -L /usr/aarch64-linux-gnu
+test-arm: $(INSTALLED)
+	@if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64 >/dev/null \
+	    && test -e /usr/aarch64-linux-gnu/lib/libc.so.6 \
+	    && test -d "$$(rustc --print target-libdir --target $(ARM))"; then \
+	    cargo clippy --locked --workspace --target $(ARM) -- -D warnings \
+	    && cargo test --locked --target $(ARM) -p nashquant-kernels; \
+	else \
+	    echo "ARM: not tested, it needs Rust's target $(ARM) (rustup target add) and Debian's packages" \
+	        "gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user"; \
+	fi
 
 # The short version: five to seven minutes, with all rivals. BENCH_FLAGS=--benchmark-disable runs every bench once and
 # times nothing.

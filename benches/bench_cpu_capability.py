@@ -46,7 +46,7 @@ FLOOR_OF: dict[str, Callable[[float], float]] = {
 # Where AMX is left out of ours, torch's products are not to have it either.
 LIMITS = {"avx512_vnni": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}}
 WIDER = {
-    "baseline": ("sse42", "avx2", "avx512", "avx512_vnni", "amx", "neon"),
+    "baseline": ("sse42", "avx2", "avx512", "avx512_vnni", "amx", "neon", "neon_dotprod"),
     "avx2": ("avx512", "avx512_vnni", "amx"),
     "avx512_vnni": ("amx",),
 }

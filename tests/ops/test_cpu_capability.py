@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-LEVELS = ("baseline", "sse42", "avx2", "avx512", "avx512_vnni", "amx", "neon")
+LEVELS = ("baseline", "sse42", "avx2", "avx512", "avx512_vnni", "amx", "neon", "neon_dotprod")
 PROGRAM = """
 import hashlib, torch
 from nashquant import ops

@@ -22,11 +22,14 @@ pub(crate) enum Level {
     Amx,
     #[cfg(target_arch = "aarch64")]
     Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDotprod,
 }
 
 impl Isa {
     /// Every instruction set this CPU has, the widest last: x86-64 baseline, v2, v3, v4, v4 with VNNI, and that with AMX;
-    /// or NEON. AMX is found on Linux alone, which is asked to let this process use it.
+    /// or NEON, and that with the dot product of bytes. AMX is found on Linux alone, which is asked to let this process
+    /// use it.
     #[must_use]
     pub fn available() -> Vec<Self> {
         let mut found = vec![Self(Level::Baseline)];
@@ -56,13 +59,19 @@ impl Isa {
             }
         }
         #[cfg(target_arch = "aarch64")]
-        if std::arch::is_aarch64_feature_detected!("neon") {
-            found.push(Self(Level::Neon));
+        {
+            use std::arch::is_aarch64_feature_detected as has;
+            if has!("neon") {
+                found.push(Self(Level::Neon));
+                if has!("dotprod") {
+                    found.push(Self(Level::NeonDotprod));
+                }
+            }
         }
         found
     }
 
-    /// One word: `baseline`, `sse42`, `avx2`, `avx512`, `avx512_vnni`, `amx` or `neon`.
+    /// One word: `baseline`, `sse42`, `avx2`, `avx512`, `avx512_vnni`, `amx`, `neon` or `neon_dotprod`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -79,6 +88,8 @@ impl Isa {
             Level::Amx => "amx",
             #[cfg(target_arch = "aarch64")]
             Level::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Level::NeonDotprod => "neon_dotprod",
         }
     }
 
@@ -95,6 +106,14 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         return self.0 == Level::Amx;
         #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Has it the instruction that multiplies four bytes of either sign and adds them up?
+    pub(crate) fn has_dotprod(self) -> bool {
+        #[cfg(target_arch = "aarch64")]
+        return self.0 == Level::NeonDotprod;
+        #[cfg(not(target_arch = "aarch64"))]
         false
     }
 
@@ -173,9 +192,11 @@ macro_rules! per_isa {
             $crate::isa::Level::Avx512 | $crate::isa::Level::Avx512Vnni | $crate::isa::Level::Amx => unsafe {
                 avx512::<$($generic),*>($($arg),*)
             },
-            // SAFETY: an `Isa(Neon)` is only made after detecting neon.
+            // SAFETY: an `Isa` of these levels is only made after detecting neon.
             #[cfg(target_arch = "aarch64")]
-            $crate::isa::Level::Neon => unsafe { neon::<$($generic),*>($($arg),*) },
+            $crate::isa::Level::Neon | $crate::isa::Level::NeonDotprod => unsafe {
+                neon::<$($generic),*>($($arg),*)
+            },
         };
         out
     }};

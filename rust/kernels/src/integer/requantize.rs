@@ -93,12 +93,16 @@ impl Requantizer {
     }
 
     /// How many columns were written, the quickest way.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        allow(unused_variables, reason = "only there it is written by hand")
+    )]
     fn fused_to_bytes(&self, isa: Isa, acc: &[i32], lie: Lie, scales: &[f64], y: Option<&mut [i8]>) -> usize {
-        match y {
-            #[cfg(target_arch = "x86_64")]
-            Some(y) if self.within_i32 => fused_x86::rows(isa, acc, lie, scales, self.output, y),
-            _ => 0,
-        }
+        let Some(y) = y.filter(|_| self.within_i32) else { return 0 };
+        #[cfg(target_arch = "x86_64")]
+        return fused_x86::rows(isa, acc, lie, scales, self.output, y);
+        #[cfg(not(target_arch = "x86_64"))]
+        0
     }
 
     /// As it reads.

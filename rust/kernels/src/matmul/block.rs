@@ -4,6 +4,7 @@ use super::{
     Finish,
     bytes::Byte,
     form::{Form, Part, Raised},
+    signed::Signed,
     sums,
     weight::{GROUP_BYTES, PANEL, Panels, Weight},
 };
@@ -30,13 +31,18 @@ impl Weight {
     /// Offsets that make of `sum(a * w)` what was asked for: `sum((a - zero_point) * w) + bias`. No sum exceeds
     /// `bound`.
     pub(crate) fn offsets(&self, zero_point: i32, bound: u128, bias: Option<&[i64]>) -> Offsets {
-        let unsigned = if matches!(self.panels, Panels::Quads(_)) { 128 } else { 0 };
+        // What packing added to each activation.
+        let raised = match self.panels {
+            Panels::Quads(_) => 128,
+            Panels::Signed(_, 2) => -128,
+            _ => 0,
+        };
         let bias = |output: usize| bias.map_or(0, |bias| bias[output]);
         let width = self.shape().panels * PANEL;
         let mut each = vec![0; self.groups * width];
         for (output, sum) in self.sums.iter().enumerate() {
             each[output / self.outputs * width + output % self.outputs] =
-                bias(output) - (i64::from(zero_point) + unsigned) * sum;
+                bias(output) - (i64::from(zero_point) + raised) * sum;
         }
         let fits = bound <= i32::MAX as u128;
         Offsets { narrow: fits.then(|| each.iter().map(|offset| *offset as i32).collect()), each }
@@ -60,6 +66,7 @@ impl Weight {
             let block = match self.panels {
                 Panels::Bytes(..) => Self::block::<T, Byte, F>,
                 Panels::Quads(_) => Self::block::<T, Raised, F>,
+                Panels::Signed(..) => Self::block::<T, Signed, F>,
                 Panels::Pairs(_) | Panels::Halves(..) => Self::block::<T, i16, F>,
             };
             block(self, i * ROWS, offsets, &fill, finish, y);

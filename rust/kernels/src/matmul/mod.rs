@@ -15,6 +15,9 @@ mod bound;
 mod bytes;
 mod finish;
 mod form;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod signed;
 mod sums;
 mod tile;
 mod weight;

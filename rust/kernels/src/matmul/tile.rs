@@ -7,6 +7,7 @@
 use super::{
     bytes::Byte,
     form::Raised,
+    signed::Signed,
     weight::{GROUP_BYTES, PANEL, PairLine, QuadLine},
 };
 use crate::{Isa, isa::per_isa};
@@ -41,10 +42,15 @@ pub(super) fn pairs(
     if super::x86::pairs(isa, a, b, start, acc) {
         return;
     }
+    #[cfg(target_arch = "aarch64")]
+    if super::neon::pairs(isa, a, b, start, acc) {
+        return;
+    }
     per_isa!(isa, portable, [], (a: Rows<'_, i16>, b: Columns<'_, PairLine>, start: Option<&[i32]>, acc: &mut [i32]) -> ());
 }
 
 /// The same of unsigned and signed bytes, on CPUs with VNNI.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no tile of this CPU takes them"))]
 pub(super) fn quads(
     isa: Isa,
     a: Rows<'_, Raised>,
@@ -59,8 +65,25 @@ pub(super) fn quads(
     unreachable!("quads are packed only for {isa:?} with VNNI")
 }
 
+/// The same of signed bytes, on CPUs with NEON and its dot product.
+#[cfg_attr(not(target_arch = "aarch64"), allow(unused_variables, reason = "no tile of this CPU takes them"))]
+pub(super) fn signed(
+    isa: Isa,
+    a: Rows<'_, Signed>,
+    b: Columns<'_, QuadLine>,
+    start: Option<&[i32]>,
+    acc: &mut [i32],
+) {
+    #[cfg(target_arch = "aarch64")]
+    if super::neon::signed(isa, a, b, start, acc) {
+        return;
+    }
+    unreachable!("signed bytes are packed only for {isa:?} with the dot product of NEON")
+}
+
 /// The same of bytes with signs or without, on CPUs with AMX. The stride is that of 16 rows; as of `a`, there are whole
 /// tiles of them in `acc`.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no tile of this CPU takes them"))]
 pub(super) fn bytes(
     isa: Isa,
     signs: (bool, bool),

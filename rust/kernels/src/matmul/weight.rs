@@ -23,6 +23,8 @@ pub(super) struct PairLine(pub(super) [i16; PANEL * 2]);
 pub(super) enum Panels {
     /// i8, against activations that were made unsigned by adding 128.
     Quads(Vec<QuadLine>),
+    /// i8, against the signed bytes of activations, of which each has as many as it says.
+    Signed(Vec<QuadLine>, usize),
     /// i16.
     Pairs(Vec<PairLine>),
     /// The upper and the lower byte of i16 for themselves, as i16 with a sign: `upper * 256 + lower`.
@@ -77,6 +79,8 @@ impl Weight {
             )
         } else if narrow && !wide && isa.has_vnni() {
             Panels::Quads(bytes(0))
+        } else if narrow && isa.has_dotprod() {
+            Panels::Signed(bytes(0), 1 + usize::from(wide))
         } else if narrow || !wide {
             Panels::Pairs(lines(&order(&|w| w, 2), PairLine))
         } else {
@@ -129,7 +133,7 @@ impl Weight {
 
     /// Elements of a group of the depth.
     pub(super) fn units(&self) -> usize {
-        if matches!(self.panels, Panels::Quads(_) | Panels::Bytes(..)) { 4 } else { 2 }
+        if matches!(self.panels, Panels::Quads(_) | Panels::Signed(..) | Panels::Bytes(..)) { 4 } else { 2 }
     }
 
     pub(super) fn shape(&self) -> Shape {
@@ -154,6 +158,8 @@ impl Shape {
             // Two tiles by 16 groups: a whole register of AMX.
             return Self { panels: panels.next_multiple_of(2), steps: steps.next_multiple_of(16), units };
         }
+        // Four steps: a whole vector of a row in NEON.
+        let steps = if cfg!(target_arch = "aarch64") { steps.next_multiple_of(4) } else { steps };
         Self { panels, steps, units }
     }
 }
