@@ -8,8 +8,8 @@ that is not positive and finite, and for integers that make no range.
 The GIL is released meanwhile. Results do not depend on the number of threads or the instruction set.
 
 The instruction set is the widest of the CPU. The environment variable NASHQUANT_CPU_CAPABILITY, read once at import,
-asks for another: baseline, sse42, avx2, avx512, avx512_vnni or amx (on ARM neon or neon_dotprod). ImportError if this CPU
-does not have it, or the system does not let us use it.
+asks for another: baseline, sse42, avx2, avx512, avx512_vnni or amx (on ARM neon or neon_dotprod). ImportError if this
+CPU does not have it, or the system does not let us use it.
 """
 
 from collections.abc import Callable, Sequence

@@ -136,6 +136,12 @@ fn extremes_everywhere_do_not_wrap() {
                 matmul(&Serial, &vec![a; depth], 1, 0, &weight, None, &Exact64, &mut y).unwrap();
                 assert_eq!(y[0], depth as i64 * i64::from(a) * i64::from(w), "{isa:?}");
             }
+            for a in [i16::MIN, i16::MAX, 255, -256] {
+                let weight = Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, true).unwrap();
+                let mut y = [0_i64];
+                matmul(&Serial, &vec![a; depth], 1, 0, &weight, None, &Exact64, &mut y).unwrap();
+                assert_eq!(y[0], depth as i64 * i64::from(a) * -128, "{isa:?}");
+            }
             let weight = Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, false).unwrap();
             let mut y = [0_i64];
             matmul(&Serial, &vec![i8::MAX; depth], 1, -128, &weight, None, &Exact64, &mut y).unwrap();
