@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,5 +26,5 @@ class Clamp(NamedTuple):
     high: float
 
 
-RELU = Clamp(F.relu, 0.0, float("inf"))
+RELU = Clamp(torch.relu, 0.0, float("inf"))
 RELU6 = Clamp(F.relu6, 0.0, 6.0)

@@ -49,30 +49,15 @@ def set_apart(x: Tensor) -> Tensor:
 
 def on_grid(quantizer: Any, y: Any, clamp: ops.Clamp | None = None) -> Any:
     """Gives `y`, clamped, as `quantizer` leaves it, marked as in the quantized region. Call it in `own_business`."""
-    kind = type(quantizer)
-    if kind is not FakeQuantize and clamp is not None:  # a subclass may know no clamp
+    if clamp is not None and type(quantizer) is not FakeQuantize:  # a subclass may know no clamp
         y, clamp = clamp.function(y), None
-    compiling = is_compiling()
+    if is_compiling():
+        return y if quantizer is None else quantizer(y) if clamp is None else quantizer(y, clamp)
     if quantizer is None:
-        return y if compiling else mark_region(y)
+        return mark_region(y)
     # An attribute of an nn.Module takes three times as long as an item of its `__dict__`.
     state = quantizer.__dict__
-    if compiling or _is_watched(state):
-        y = quantizer(y) if clamp is None else quantizer(y, clamp)
-    elif kind is not FakeQuantize:
-        y = quantizer.forward(y)
-    elif state["_quantizes"] or state["_observes"]:
-        y = kind.forward(quantizer, y, clamp)
-    elif clamp is not None:
-        y = clamp.function(y)
-    if not compiling:
-        y.in_quantized_region = True  # as mark_region: what a quantizer gives is one tensor of floats
-    return y
-
-
-def _is_watched(state: dict[str, Any]) -> Any:
-    """Whether a call of the module with this `__dict__` is more than its forward: to ask takes a tenth of the call."""
-    return (
+    if (  # a call of the module is more than its forward
         state["_forward_hooks"]
         or state["_forward_pre_hooks"]
         or state["_backward_hooks"]
@@ -82,7 +67,16 @@ def _is_watched(state: dict[str, Any]) -> Any:
         or _global_forward_pre_hooks
         or _global_backward_hooks
         or _global_backward_pre_hooks
-    )
+    ):
+        y = quantizer(y) if clamp is None else quantizer(y, clamp)
+    elif type(quantizer) is not FakeQuantize:
+        y = quantizer.forward(y)
+    elif state["_quantizes"] or state["_observes"]:
+        y = FakeQuantize.forward(quantizer, y, clamp)
+    elif clamp is not None:
+        y = clamp.function(y)
+    y.in_quantized_region = True  # as mark_region: what a quantizer gives is one tensor of floats
+    return y
 
 
 class Quantized(nn.Module):

@@ -25,12 +25,14 @@ class QuantStub(Quantized, stubs.QuantStub):
             TypeError: `x` is not a tensor of float32, float64, bfloat16 or float16.
             ValueError: `x` is on another device than the model.
         """
-        quantizer = self.activation_post_process
-        name = quantizer.name if quantizer is not None else ""
-        if not isinstance(x, Tensor) or x.dtype not in _FLOATS:
-            what = f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            raise TypeError(f"QuantStub takes a float32, float64, bfloat16 or float16 tensor, not {what} (in {name!r})")
         with own_business():
+            quantizer = self.activation_post_process
+            name = quantizer.name if quantizer is not None else ""
+            if not isinstance(x, Tensor) or x.dtype not in _FLOATS:
+                what = f"a {x.dtype} tensor" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+                raise TypeError(
+                    f"QuantStub takes a float32, float64, bfloat16 or float16 tensor, not {what} (in {name!r})"
+                )
             device = x.device if quantizer is None else quantizer.fake_quant_enabled.device
             if x.device != device:
                 raise ValueError(f"the model is on {device}, but x is on {x.device} (in {name!r})")

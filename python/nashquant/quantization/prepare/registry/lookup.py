@@ -75,8 +75,9 @@ def function_entry(
 
 def joins_two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a call has two operands, and both are tensors."""
-    operands = (*args[:2], *(kwargs[name] for name in ("input", "other", "exponent") if name in kwargs))
-    return len(operands) > 1 and all(isinstance(operand, Tensor) for operand in operands)
+    if len(args) < 2:
+        args = (*args, *(kwargs[name] for name in ("input", "other", "exponent") if name in kwargs))
+    return len(args) > 1 and isinstance(args[0], Tensor) and isinstance(args[1], Tensor)
 
 
 def function_name(function: Callable[..., Any]) -> str:
