@@ -17,8 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from nashquant import set_march
 from nashquant.fx.jit_scheme import dynamic_block
-from nashquant.quantization import DeQuantStub, QuantStub, prepare
-from nashquant.quantization.qconfig_template import default_qat_qconfig_setter
+from nashquant.quantization import DeQuantStub, QuantStub, get_qconfig, prepare
+from nashquant.quantization.qconfig_template import ModuleNameQconfigSetter, default_qat_qconfig_setter
 
 PAGE = Path(__file__).parents[1] / "docs" / "limits.md"
 ROWS = dict(re.findall(r"^\| (.+?) \| `(.+?)` \| .+ \|$", PAGE.read_text(), flags=re.M))
@@ -102,6 +102,37 @@ def load_another() -> None:
     prepared(inside(F.relu)).load_state_dict({"other.weight": torch.ones(1)})
 
 
+def load_wrapped() -> None:
+    model = prepared(inside(F.relu))
+    model.load_state_dict(nn.DataParallel(model).state_dict())
+
+
+def load_a_bad_scale() -> None:
+    model = prepared(inside(F.relu))
+    model.load_state_dict({**model.state_dict(), "quant.activation_post_process.scale": torch.zeros(1)})
+
+
+def named_alone() -> None:
+    setter = ModuleNameQconfigSetter({"quant": get_qconfig()})
+    prepare(Net(inside(F.relu)).eval(), FEW, setter, save_dir=None)
+
+
+def around_the_corner(x: Tensor, rounds: int) -> Tensor:
+    y = F.relu(x)
+    return y if rounds == 0 else around_the_corner(y, rounds - 1)
+
+
+def moved() -> None:
+    def read_from(file: str) -> Callable[..., Any]:
+        namespace: dict[str, Any] = {"F": F}
+        exec(compile("def body(net, x): return net.dequant(F.relu(net.quant(x)))", file, "exec"), namespace)
+        return namespace["body"]  # type: ignore[no-any-return]
+
+    model = prepared(read_from("/gone/net.py"))
+    model.body = read_from("/now/net.py")  # type: ignore[assignment]
+    model(FEW)
+
+
 WAYS: dict[str, Callable[[], Any]] = {
     "a model in TorchScript": traced,
     "a model, or a part of one, that `torch.compile` gave": a_part_is_compiled,
@@ -117,11 +148,14 @@ WAYS: dict[str, Callable[[], Any]] = {
     "a conv or linear whose weight a hook computes": with_computed_weight,
     "an op without an entry": lambda: prepared(inside(torch.i0)),
     "`autograd.Function`, NumPy, a submodule in TorchScript": lambda: prepared(inside(_Twice.apply)),
+    "an op that no setter speaks for": named_alone,
     "an in-place call on a view": lambda: prepared(inside(on_a_view)),
     "a call that did not run when recorded": lambda: prepared(
         inside(lambda x: torch.sigmoid(x) if x.shape[0] == 3 else F.relu(x))
     )(MORE),
     "one round of a loop too many": lambda: prepared(inside(rounds))(MORE),
+    "a recursion that goes deeper": lambda: prepared(inside(lambda x: around_the_corner(x, x.shape[0])))(MORE),
+    "a pickled model whose source file moved": moved,
     "a compiled forward that goes another way": lambda: compiled(
         inside(lambda x: F.relu(F.relu(x) * 2) if x.shape[0] == 3 else F.relu(x)), MORE
     ),
@@ -130,6 +164,8 @@ WAYS: dict[str, Callable[[], Any]] = {
         lambda net, x: net.act(net.dequant(net.act(net.quant(x)))), FEW
     ),
     "a state dict of another model": load_another,
+    "the state dict of a wrapped model": load_wrapped,
+    "a state dict with a bad scale or zero point": load_a_bad_scale,
 }
 
 
@@ -139,7 +175,7 @@ def test_every_row_of_the_page_has_a_way_to_it() -> None:
 
 
 @pytest.mark.parametrize("what", WAYS)
-def test_the_message_is_the_one_on_the_page(what: str) -> None:
+def test_the_message_is_the_one_on_the_page(what: str, caplog: pytest.LogCaptureFixture) -> None:
     set_march("nash-m")
     said = []
     with warnings.catch_warnings(record=True) as caught:
@@ -148,6 +184,6 @@ def test_the_message_is_the_one_on_the_page(what: str) -> None:
             WAYS[what]()
         except Exception as error:  # whatever it is: its words are what the page promises
             said.append(str(error))
-    said += [str(warning.message) for warning in caught]
+    said += [str(warning.message) for warning in caught] + [record.getMessage() for record in caplog.records]
     pattern = ".*".join(map(re.escape, ROWS[what].split("...")))
     assert any(re.search(pattern, message, flags=re.S) for message in said), f"{ROWS[what]!r} not among {said}"

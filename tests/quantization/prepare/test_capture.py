@@ -324,6 +324,17 @@ def test_example_inputs_that_do_not_run_are_an_error_that_shows_the_cause(around
         around(lambda s, x: x @ torch.ones(7), x)
 
 
+def test_a_dict_of_keyword_inputs_among_the_positional_ones_is_pointed_elsewhere(x: Tensor) -> None:
+    class ByName(nn.Module):
+        def forward(self, left: Tensor, right: Tensor) -> Tensor:
+            return left + right
+
+    with pytest.raises(
+        ValueError, match=r"TypeError: .*'right' \(a dict is one positional input: .* example_kw_inputs\)$"
+    ):
+        prepare(ByName(), {"left": x, "right": x}, default_calibration_qconfig_setter, save_dir=None)
+
+
 def test_missing_stubs_are_errors(x: Tensor) -> None:
     with pytest.raises(ValueError, match=r"no QuantStub ran.*each output through a DeQuantStub$"):
         prepare(nn.ReLU(), x, default_calibration_qconfig_setter, save_dir=None)

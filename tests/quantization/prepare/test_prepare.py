@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from nashquant import march
 from nashquant.nn import qat
 from nashquant.quantization import (
+    CalibrationWarning,
     DeQuantStub,
     FakeQuantize,
     PrepareMethod,
@@ -208,6 +210,20 @@ def test_the_state_dict_of_another_model_changes_nothing() -> None:
     with pytest.raises(RuntimeError, match=r"'stem\.weight' is missing"):
         prepared.load_state_dict({key: value + 1 for key, value in before.items() if key != "stem.weight"})
     assert all(torch.equal(before[key], value) for key, value in prepared.state_dict().items())
+
+
+def test_what_its_quantizers_have_to_say_is_said_once_for_the_model() -> None:
+    prepared = prepared_net(net_with_statistics()).eval()
+    for quantizer in prepared.modules():
+        if isinstance(quantizer, FakeQuantize):
+            quantizer.disable_observer()
+            quantizer.enable_fake_quant()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prepared(IMAGES)
+    said = [str(warning.message) for warning in caught if warning.category is CalibrationWarning]
+    assert len(said) == 1
+    assert "'quant' quantizes with scale 1, because its scale was never set" in said[0]
 
 
 def test_hooks_survive_and_see_the_same_calls() -> None:

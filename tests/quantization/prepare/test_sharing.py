@@ -401,9 +401,25 @@ def test_a_state_dict_with_a_scale_that_is_none_loads_nothing(x: Tensor) -> None
     _, prepared = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
     before = {key: value.clone() for key, value in prepared.state_dict().items()}
     broken = {key: value + 1 for key, value in before.items()} | {"linear.weight_fake_quant.scale": torch.zeros(6)}
-    with pytest.raises(RuntimeError, match=r"nothing was loaded: .*scale .*\(for 'linear\.weight'\)"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"has values that do not fit this Net, nothing was loaded: .*scale is 0, .*\(for 'linear\.weight'\)$",
+    ):
         prepared.load_state_dict(broken)
     assert all(torch.equal(value, before[key]) for key, value in prepared.state_dict().items())
+
+
+@pytest.mark.parametrize(("prefix", "wrapper"), [("module", "DistributedDataParallel"), ("_orig_mod", "torch.compile")])
+def test_the_state_dict_of_a_wrapped_model_is_told_from_another_s(prefix: str, wrapper: str, x: Tensor) -> None:
+    _, prepared = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
+    state = {f"{prefix}.{key}": value for key, value in prepared.state_dict().items()}
+    with pytest.raises(
+        RuntimeError, match=rf"All its keys begin with '{prefix}\.', as {wrapper}.*model\.{prefix}\.state"
+    ):
+        prepared.load_state_dict(state)
+    with pytest.raises(RuntimeError, match=r"is of another model") as caught:
+        prepared.load_state_dict({**state, f"{prefix}.else": torch.ones(1)})
+    assert "begin with" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_dtype_gives_its_range_and_not_its_scale(x: Tensor) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nashquant.quantization import UnrecordedCallError
+from nashquant.quantization import UnrecordedCallError, prepare, set_fake_quantize
+from nashquant.quantization.qconfig_template import default_qat_qconfig_setter
 
 Prepared = Callable[..., tuple[nn.Module, Any]]
 
@@ -185,3 +189,64 @@ def test_a_call_that_meets_no_quantized_tensor_needs_no_scale(around: Prepared, 
     model, prepared = around(body, x)
     more = x.repeat(2, 1, 1, 1)
     torch.testing.assert_close(prepared(more), model(more), atol=0.05, rtol=0)
+
+
+def _halved(x: Tensor, rounds: int) -> Tensor:
+    y = F.relu(x)
+    return y if rounds == 0 else _halved(y * 0.5, rounds - 1)
+
+
+def test_a_recursion_that_goes_deeper_is_told_as_such(around: Prepared, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: _halved(x, x.shape[0]), x)
+    prepared(x)
+    with pytest.raises(
+        UnrecordedCallError, match=r"(?s)mul at .*test_unrecorded\.py:\d+ .* deeper in a recursion than"
+    ):
+        prepared(torch.randn(3, 4, 6, 6))
+
+
+MOVED = """
+import torch
+from torch import nn
+
+from nashquant.quantization import DeQuantStub, QuantStub
+
+
+class Moved(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.quant, self.dequant = QuantStub(), DeQuantStub()
+
+    def forward(self, x):
+        return self.dequant(torch.sigmoid(self.quant(x)))
+"""
+
+
+def test_a_pickled_model_whose_source_moved_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, x: Tensor
+) -> None:
+    was, now = tmp_path / "was" / "moved_net.py", tmp_path / "now" / "moved_net.py"
+    was.parent.mkdir()
+    was.write_text(MOVED)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(was.parent)
+        Moved = importlib.import_module("moved_net").Moved
+        prepared = prepare(Moved().eval(), x, default_qat_qconfig_setter, save_dir=None)
+        set_fake_quantize(prepared, "float")
+        pickled = pickle.dumps(prepared)
+        del sys.modules["moved_net"]
+    now.parent.mkdir()
+    was.rename(now)
+    monkeypatch.syspath_prepend(now.parent)
+    loaded = pickle.loads(pickled)
+    with pytest.raises(UnrecordedCallError) as caught:
+        loaded(x)
+    was.write_text(MOVED)
+    with pytest.raises(UnrecordedCallError, match="did not run on the example inputs"):  # nothing is gone
+        loaded(x)
+    del sys.modules["moved_net"]
+    assert str(caught.value).startswith(
+        f"sigmoid at {now}:14 (in Moved) meets a quantized tensor, but the calls of this"
+    )
+    assert f"were recorded in {was}, which is not there any more" in str(caught.value)
+    assert "load the state_dict" in str(caught.value)

@@ -326,6 +326,9 @@ def test_an_order_that_means_nothing_is_explained() -> None:
 
 
 def test_what_a_template_cannot_take_is_named() -> None:
+    for float32 in ("float32", torch.float32):
+        with pytest.raises(TypeError, match=r"ConvDtypeTemplate's weight_dtype is torch\.float32, but it says how"):
+            ConvDtypeTemplate(qint8, float32)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"weight is torch\.float16, but a weight is of integers on every march"):
         ModuleNameTemplate({"head": {"weight": torch.float16}})
     with pytest.raises(

@@ -226,6 +226,19 @@ def test_a_name_that_matches_nothing_lists_near_names() -> None:
         outputs(ModuleNameQconfigSetter({"convv": fixed(0.5)}), default_qat_qconfig_setter)
 
 
+def test_ops_that_no_setter_speaks_for_are_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    by_name = ModuleNameQconfigSetter({"conv": get_qconfig()})
+    with caplog.at_level(logging.WARNING, "nashquant"):
+        assert outputs(by_name)["head"] == "torch.float32"
+    said = [record.message for record in caplog.records if "no setter speaks for" in record.message]
+    assert len(said) == 1
+    assert "'conv'" not in said[0]
+    assert "_generated_sigmoid_0, head" in said[0]
+    caplog.clear()
+    outputs(by_name, default_qat_qconfig_setter)
+    assert "no setter speaks for" not in caplog.text
+
+
 def test_a_fused_op_answers_to_its_own_name_first_and_to_its_members() -> None:
     class Fused(nn.Module):
         def __init__(self) -> None:

@@ -282,7 +282,8 @@ class FakeQuantize(ExactBuffers):
         if isinstance(loaded, Tensor):
             problem = _problem_of(loaded, state_dict.get(prefix + "zero_point"), self.scale.numel())
             if problem:
-                error_msgs.append(f"{problem} (while loading {where!r}); the checkpoint is of another model?")
+                other = "; the checkpoint is of another model?" if loaded.numel() != self.scale.numel() else ""
+                error_msgs.append(f"{problem} (while loading {where!r}){other}")
                 return
             state_dict = self._of_own_dtype(state_dict, prefix, where)
             if isinstance(self.activation_post_process, FixedScaleObserver):

@@ -98,6 +98,7 @@ def _assign(
     answers = [_ask(setter, graph, model, example) for setter in setters]
     _refuse_unheard(graph, setters, answers)
     embedded = {id(op) for op in _embeddings_in_region(graph)}
+    unasked = []
     for op in graph.ops:
         if not op.makes_grid or (op.kind is OpKind.EMBEDDING and id(op) not in embedded):
             continue
@@ -105,6 +106,7 @@ def _assign(
         offers = [Request(own, frozen=PARTS)] if own is not None else []
         offers += [answer[op.name] for answer in answers if op.name in answer]
         if not offers:
+            unasked.append(op.name)
             continue
         request = offers[0]
         if op.kind is OpKind.GEMM and request.qconfig.weight is None:
@@ -114,6 +116,12 @@ def _assign(
         inputs = tuple(plan.rounded("input", spec, op.name) for spec in request.inputs)
         request = replace(request, qconfig=request.qconfig.replace(**parts), inputs=inputs)
         plan.requests[op.name], plan.qconfigs[op.name] = request, request.qconfig
+    if unasked:
+        names = ", ".join(unasked[:8]) + (", ..." if len(unasked) > 8 else "")
+        graph.warnings.append(
+            f"no setter speaks for {len(unasked)} op(s), which stay in floating point: {names}. One for all goes "
+            "behind those that name ops: (ModuleNameQconfigSetter(...), default_qat_qconfig_setter)"
+        )
     apply_dtype_rules(plan)
     for op in graph.ops:
         if plan.is_quantized(op):

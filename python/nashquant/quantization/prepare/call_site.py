@@ -20,6 +20,7 @@ __all__ = [
     "entered",
     "frames_from",
     "is_checkpointed",
+    "is_deeper",
     "source_line",
 ]
 
@@ -76,6 +77,13 @@ def call_site(depth: int) -> Position:
     frames = frames_from(depth + 1)
     users = (frame for frame in frames if frame.f_code.co_filename not in _HANDLERS)
     return tuple((*_identity(frame.f_code), frame.f_lasti) for frame in users)
+
+
+def is_deeper(position: Position, recorded: Position) -> bool:
+    """Whether a call is the recorded one after further rounds of a recursion: the same functions, more frames."""
+    functions = ({frame[:3] for frame in each} for each in (position, recorded))
+    ends = ((each[0], each[-1]) for each in (position, recorded))
+    return len(position) > len(recorded) and len(set(ends)) == 1 and next(functions) == next(functions)
 
 
 def _identity(code: CodeType) -> tuple[str, int, int]:

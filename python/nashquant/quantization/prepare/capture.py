@@ -45,9 +45,16 @@ def capture(model: nn.Module, examples: Sequence[tuple[Any, ...]], kwargs: dict[
                 which = f"more_example_inputs[{number - 1}]" if number else "the example inputs"
                 raise ValueError(
                     f"{type(model).__name__} fails on {which} given to prepare: {type(error).__name__}: {error}"
+                    f"{_hint(args)}"
                 ) from error
             recorder.check(outputs)
     return recorder.recording()
+
+
+def _hint(args: tuple[Any, ...]) -> str:
+    if any(isinstance(each, dict) for each in args):
+        return " (a dict is one positional input: what forward takes by keyword goes into example_kw_inputs)"
+    return ""
 
 
 def _cuda_devices(model: nn.Module) -> list[torch.device]:

@@ -1,4 +1,4 @@
-"""A state_dict of another model is refused before its first tensor is copied."""
+"""A state_dict of another model, or with a bad scale, is refused before its first tensor is copied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
     """Compares keys and shapes.
 
     Raises:
-        RuntimeError: a shape differs, or a scale is none; with `strict`, a key is missing or unknown. Nothing was
+        RuntimeError: a shape differs, or a scale is bad; with `strict`, a key is missing or unknown. Nothing was
             loaded.
     """
     own = model.state_dict()
@@ -38,18 +38,36 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
             if key not in own:
                 near = difflib.get_close_matches(key, own, n=1)
                 problems.append(f"{key!r} is not in the model" + (f" (near: {near[0]!r})" if near else ""))
+    bad = []
     for path, module in model.named_modules():
         if isinstance(module, FakeQuantize):
             prefix = f"{path}." if path else ""
             problem = module.loading_problem(state_dict.get(f"{prefix}scale"), state_dict.get(f"{prefix}zero_point"))
             if problem:
-                problems.append(f"{problem} (for {module.name or path!r})")
-    if problems:
-        more = f"; and {len(problems) - 6} more" if len(problems) > 6 else ""
+                bad.append(f"{problem} (for {module.name or path!r})")
+    if problems or bad:
+        what = "is of another model than" if problems else "has values that do not fit"
+        listed = problems + bad
+        more = f"; and {len(listed) - 6} more" if len(listed) > 6 else ""
         raise RuntimeError(
-            f"this state_dict is of another model than this {type(model).__name__}, nothing was loaded: "
-            f"{'; '.join(problems[:6])}{more}"
+            f"this state_dict {what} this {type(model).__name__}, nothing was loaded: "
+            f"{'; '.join(listed[:6])}{more}{_hint(state_dict, own)}"
         )
+
+
+_WRAPPED = {"module.": "DistributedDataParallel and DataParallel have", "_orig_mod.": "torch.compile has"}
+
+
+def _hint(state_dict: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """What to do about keys that a wrapper put a name before."""
+    for prefix, wrapper in _WRAPPED.items():
+        if state_dict and all(key.startswith(prefix) and key.removeprefix(prefix) in own for key in state_dict):
+            inner = prefix.rstrip(".")
+            return (
+                f". All its keys begin with {prefix!r}, as {wrapper} it: save model.{inner}.state_dict(), or load "
+                f"{{key.removeprefix({prefix!r}): value for key, value in state_dict.items()}}"
+            )
+    return ""
 
 
 def _shape(tensor: Tensor) -> tuple[int, ...]:

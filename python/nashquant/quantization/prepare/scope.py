@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from sys import _getframe
 from types import CodeType
 from typing import Any
 
 from torch import nn
 
-from .call_site import BORDER, CallSite, Position, call_site, codes_from
+from .call_site import BORDER, CallSite, Position, call_site, codes_from, is_deeper
 from .dynamic import Passes
 
 __all__ = ["CompiledScope", "Redirection", "Redirections", "Scope", "redirections"]
@@ -124,6 +125,16 @@ class Scope(Passes):
         """How often the call of `op`, made `above` frames above the caller, ran in one forward when recorded."""
         position = call_site(above + 1)
         return sum(site.op == op and site.position == position for site in self._table)
+
+    def goes_deeper(self, op: str, above: int) -> bool:
+        """Whether a recorded call of `op` is made `above` frames above the caller, but deeper in a recursion."""
+        position = call_site(above + 1)
+        return any(site.op == op and is_deeper(position, site.position) for site in self._table)
+
+    def files_gone(self, file: str) -> list[str]:
+        """The files its calls were recorded in and that are there no more; none if `file` is among those recorded."""
+        recorded = {name for site in self._table for name, *_ in site.position}
+        return [] if file in recorded else sorted(each for each in recorded if not Path(each).exists())
 
 
 class CompiledScope(Passes):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from nashquant.dtype import DType, QuantDType, qint8, qint16
 from nashquant.op_kind import OpKind
 from nashquant.quantization.prepare.graph import Op
@@ -154,6 +156,9 @@ class ConvDtypeTemplate(DtypeTemplate):
         input_dtype: an input on another grid is requantized, or made so where nobody else reads it.
         weight_dtype: qint8 or qint16.
         prefix: only ops below these module names; all by default.
+
+    Raises:
+        TypeError: a dtype of another kind. To leave single ops in floating point is for ModuleNameTemplate.
     """
 
     def __init__(
@@ -161,6 +166,11 @@ class ConvDtypeTemplate(DtypeTemplate):
     ) -> None:
         self.inputs = parsed_inputs(input_dtype, "ConvDtypeTemplate's input_dtype")
         self.weight = parsed_weight(weight_dtype, "ConvDtypeTemplate's weight_dtype")
+        if self.weight is torch.float32:
+            raise TypeError(
+                "ConvDtypeTemplate's weight_dtype is torch.float32, but it says how weights are quantized: take qint8 "
+                'or qint16. ModuleNameTemplate({"...": {"weight": torch.float32}}) leaves single ones in floating point'
+            )
         self.prefix = prefix
 
     def write(self, table: DtypeTable) -> None:
