@@ -387,6 +387,19 @@ def test_what_hides_from_torch_s_functions_is_told(x: Tensor) -> None:
         prepare(net, x, default_qat_qconfig_setter, save_dir=None)
 
 
+@pytest.mark.parametrize("body", [lambda s, x: torch.relu_(x), lambda s, x: x.mul_(2) + x, lambda s, x: s.act(x)])
+def test_a_call_in_place_behind_the_stub_overwrites_the_caller_s_tensor_as_in_the_float_model(body: Any) -> None:
+    x = torch.tensor([-1.0, 0.5])
+    model, prepared = prepared_net(x.clone(), lambda s, x: s.dequant(body(s, s.quant(x))), act=nn.ReLU(inplace=True))
+    model(changed := x.clone())
+    assert not torch.equal(changed, x)
+    prepared(rounded := x.clone())
+    assert torch.equal(rounded, x)
+    set_fake_quantize(prepared, "float")
+    prepared(overwritten := x.clone())
+    assert torch.equal(overwritten, changed)
+
+
 def test_loading_not_strictly_takes_what_fits_and_shapes_must_fit(x: Tensor) -> None:
     _, prepared = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
     state = {"linear.weight": torch.zeros(6, 6), "elsewhere": torch.ones(1)}
