@@ -14,11 +14,13 @@ mod geometry;
 pub use depthwise::{Depthwise, conv_depthwise};
 pub use geometry::Geometry;
 
+use std::ops::Range;
+
 use crate::{
     Error,
     error::check_len,
     integer::Integer,
-    matmul::{Finish, Weight},
+    matmul::{Finish, Source, Weight},
     parallel::Team,
 };
 
@@ -46,10 +48,26 @@ pub fn conv<T: Integer, F: Finish>(
     let bound = weight.bound::<T>(zero_point, bias)?;
     finish.check(weight.len(), bound)?;
     let offsets = weight.offsets(zero_point.into(), bound, bias);
-    let outside = T::narrow(zero_point.into());
-    let fill = |group: usize, row: usize, taps: &mut [T]| {
-        geometry.gather(x, row, group * channels, channels, outside, taps);
-    };
-    weight.run(team, windows, &offsets, fill, finish, y);
+    let taps = Taps { x, geometry, channels, outside: T::narrow(zero_point.into()) };
+    weight.run(team, windows, &offsets, &taps, finish, y);
     Ok(())
+}
+
+/// What lies under the taps of each window, of the channels of one group.
+struct Taps<'a, T> {
+    x: &'a [T],
+    geometry: Geometry,
+    channels: usize,
+    outside: T,
+}
+
+impl<T: Integer> Source<T> for Taps<'_, T> {
+    fn rows<'a>(&'a self, group: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T] {
+        let (channels, depth) = (self.channels, self.geometry.taps() * self.channels);
+        let room = &mut room[..rows.len() * line];
+        for (row, room) in rows.zip(room.chunks_mut(line)) {
+            self.geometry.gather(self.x, row, group * channels, channels, self.outside, &mut room[..depth]);
+        }
+        room
+    }
 }

@@ -50,11 +50,16 @@ unsafe fn block(
     // The low halves of 8 and 8 f64; and four bytes each of the four vectors that `packs` took turns with.
     let halves = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    let mut factors = [rounder; N / 8];
+    for (i, factor) in factors.iter_mut().enumerate() {
+        // SAFETY: 8 of the 64.
+        *factor = unsafe { _mm512_loadu_pd(scales.add(8 * i)) };
+    }
     for row in 0..rows {
-        // SAFETY: 8 of the 64 from there on.
-        let sum = |i: usize| unsafe {
-            let acc = _mm512_cvtepi32_pd(_mm256_loadu_si256(acc.add(row * width + i).cast()));
-            _mm512_castpd_si512(_mm512_fmadd_pd(acc, _mm512_loadu_pd(scales.add(i)), rounder))
+        let sum = |i: usize| {
+            // SAFETY: 8 of the 64 of that row, from `i` on.
+            let acc = unsafe { _mm256_loadu_si256(acc.add(row * width + i).cast()) };
+            _mm512_castpd_si512(_mm512_fmadd_pd(_mm512_cvtepi32_pd(acc), factors[i / 8], rounder))
         };
         let whole = |i: usize| _mm512_permutex2var_epi32(sum(i), halves, sum(i + 8));
         let left = _mm512_packs_epi32(whole(0), whole(16));

@@ -1,13 +1,13 @@
 //! The tile in AMX: registers of 16 rows by 64 bytes, two of rows and two of panels at once.
 //!
-//! Its intrinsics are not stable yet, so this is assembly. How the registers are cut belongs to the thread: every call
-//! says it anew, and leaves them empty.
+//! Its intrinsics are not stable yet, so this is assembly. How the registers are cut belongs to the thread: every block of
+//! rows says it anew, and leaves them empty.
 #![allow(
     unsafe_code,
     reason = "the registers are named in assembly alone; an Isa is the proof that they are there"
 )]
 
-use std::arch::asm;
+use std::{arch::asm, marker::PhantomData};
 
 use super::{
     bytes::Byte,
@@ -15,7 +15,7 @@ use super::{
     tile::{Columns, Rows},
     weight::{PANEL, QuadLine},
 };
-use crate::Isa;
+use crate::{Isa, isa::per_isa};
 
 /// Rows of a register: of activations, of groups along the depth, or of sums.
 const ROWS: usize = Byte::ROWS;
@@ -36,7 +36,43 @@ const CUT: Cut = {
     Cut(bytes)
 };
 
-/// Where 32 rows and two panels lie, and where their sums. `lower` are the second 16 rows.
+/// Proof that the registers of this thread are cut; they are emptied when it goes.
+pub(super) struct Registers(PhantomData<*const ()>);
+
+impl Registers {
+    /// None where `isa` has no AMX. It takes as long as three tiles, and waits for those before.
+    pub(super) fn cut(isa: Isa) -> Option<Self> {
+        if !isa.has_amx() {
+            return None;
+        }
+        // SAFETY: an `Isa` with AMX is only made after detecting it and being let use it; reads 64 bytes of `CUT`.
+        unsafe {
+            asm!(
+                "ldtilecfg [{}]", in(reg) &CUT,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, readonly),
+            );
+        }
+        Some(Self(PhantomData))
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        // SAFETY: empties the registers, which nobody else uses.
+        unsafe {
+            asm!(
+                "tilerelease",
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, nomem),
+            );
+        }
+    }
+}
+
+/// Where 16 or 32 rows and two panels lie, and where their sums. `lower` are the second 16 rows.
 struct Block {
     a: *const Byte,
     lower_a: *const Byte,
@@ -44,39 +80,55 @@ struct Block {
     right_b: *const QuadLine,
     /// Registers along the depth, at least one.
     steps: usize,
-    /// What the sums begin with: `from_start` from row to row.
+    /// What the sums begin with: rows `from_start` apart.
     start: *const i32,
+    lower_start: *const i32,
     from_start: usize,
     acc: *mut i32,
+    lower_acc: *mut i32,
     width: usize,
 }
 
+/// What the sums of 16 rows begin with, where that is the same for all. From one row that is read 16 times (a stride of
+/// 0) the registers are loaded five times as slowly.
+#[repr(C, align(64))]
+struct Start([[i32; 2 * PANEL]; ROWS]);
+
+impl Start {
+    #[inline(always)]
+    fn of(row: &[i32]) -> Self {
+        let mut rows = [[0; 2 * PANEL]; ROWS];
+        rows.iter_mut().for_each(|each| each.copy_from_slice(row));
+        Self(rows)
+    }
+}
+
+/// One of those that follow.
+type Multiply = unsafe fn(&Block);
+
 macro_rules! block {
-    ($name:ident, $dot:literal) => {
-        /// Adds the products to the sums.
+    ($tall:ident, $flat:ident, $dot:literal) => {
+        /// Adds the products of 32 rows to the sums.
         ///
         /// # Safety
         /// The CPU and the thread are ready, as by [`CUT`]; all that `at` tells of can be read, and the sums written.
-        unsafe fn $name(at: &Block) {
+        unsafe fn $tall(at: &Block) {
             // SAFETY: reads 32 rows of `steps * 64` bytes and two panels of `steps * 16` lines, and writes 32 rows of
             // 32 sums, which the caller promises; changes no flags that anybody reads.
             unsafe {
                 asm!(
                     "tileloadd tmm0, [{start} + {from_start}]",
                     "tileloadd tmm1, [{start} + {from_start} + 64]",
-                    "mov {lower}, {from_start}",
-                    "shl {lower}, 4",
-                    "add {lower}, {start}",
-                    "tileloadd tmm2, [{lower} + {from_start}]",
-                    "tileloadd tmm3, [{lower} + {from_start} + 64]",
+                    "tileloadd tmm2, [{lower_start} + {from_start}]",
+                    "tileloadd tmm3, [{lower_start} + {from_start} + 64]",
                     "2:",
-                    "tileloadd tmm4, [{a} + {line}]",
                     "tileloadd tmm6, [{b} + {line}]",
-                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm4, [{a} + {line}]",
                     "tileloadd tmm7, [{right_b} + {line}]",
-                    concat!($dot, " tmm1, tmm4, tmm7"),
                     "tileloadd tmm5, [{lower_a} + {line}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
                     concat!($dot, " tmm2, tmm5, tmm6"),
+                    concat!($dot, " tmm1, tmm4, tmm7"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
                     "add {a}, 1024",
                     "add {lower_a}, 1024",
@@ -86,14 +138,51 @@ macro_rules! block {
                     "jnz 2b",
                     "tilestored [{acc} + {width}], tmm0",
                     "tilestored [{acc} + {width} + 64], tmm1",
-                    "mov {lower}, {width}",
-                    "shl {lower}, 4",
-                    "add {lower}, {acc}",
-                    "tilestored [{lower} + {width}], tmm2",
-                    "tilestored [{lower} + {width} + 64], tmm3",
+                    "tilestored [{lower_acc} + {width}], tmm2",
+                    "tilestored [{lower_acc} + {width} + 64], tmm3",
                     a = inout(reg) at.a => _,
                     lower_a = inout(reg) at.lower_a => _,
-                    lower = out(reg) _,
+                    b = inout(reg) at.b => _,
+                    right_b = inout(reg) at.right_b => _,
+                    line = in(reg) size_of::<QuadLine>(),
+                    steps = inout(reg) at.steps => _,
+                    start = in(reg) at.start,
+                    lower_start = in(reg) at.lower_start,
+                    from_start = in(reg) 4 * at.from_start,
+                    acc = in(reg) at.acc,
+                    lower_acc = in(reg) at.lower_acc,
+                    width = in(reg) 4 * at.width,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+
+        /// The same of 16 rows.
+        ///
+        /// # Safety
+        /// As above, but for nothing that is `lower`.
+        unsafe fn $flat(at: &Block) {
+            // SAFETY: as above, for 16 rows.
+            unsafe {
+                asm!(
+                    "tileloadd tmm0, [{start} + {from_start}]",
+                    "tileloadd tmm1, [{start} + {from_start} + 64]",
+                    "2:",
+                    "tileloadd tmm6, [{b} + {line}]",
+                    "tileloadd tmm4, [{a} + {line}]",
+                    "tileloadd tmm7, [{right_b} + {line}]",
+                    concat!($dot, " tmm0, tmm4, tmm6"),
+                    concat!($dot, " tmm1, tmm4, tmm7"),
+                    "add {a}, 1024",
+                    "add {b}, 1024",
+                    "add {right_b}, 1024",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "tilestored [{acc} + {width}], tmm0",
+                    "tilestored [{acc} + {width} + 64], tmm1",
+                    a = inout(reg) at.a => _,
                     b = inout(reg) at.b => _,
                     right_b = inout(reg) at.right_b => _,
                     line = in(reg) size_of::<QuadLine>(),
@@ -102,8 +191,7 @@ macro_rules! block {
                     from_start = in(reg) 4 * at.from_start,
                     acc = in(reg) at.acc,
                     width = in(reg) 4 * at.width,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
                 );
             }
@@ -111,45 +199,44 @@ macro_rules! block {
     };
 }
 
-block!(signed_signed, "tdpbssd");
-block!(signed_unsigned, "tdpbsud");
-block!(unsigned_signed, "tdpbusd");
-block!(unsigned_unsigned, "tdpbuud");
+block!(signed_signed, signed_signed_flat, "tdpbssd");
+block!(signed_unsigned, signed_unsigned_flat, "tdpbsud");
+block!(unsigned_signed, unsigned_signed_flat, "tdpbusd");
+block!(unsigned_unsigned, unsigned_unsigned_flat, "tdpbuud");
 
-/// As [`super::tile::bytes`]; false where `isa` has no AMX. `count` rows are filled up to whole tiles.
+/// As [`super::tile::bytes`]. `count` rows are filled up to whole tiles.
 pub(super) fn bytes(
     isa: Isa,
+    _cut: &Registers,
     signs: (bool, bool),
     a: Rows<'_, Byte>,
     b: Columns<'_, QuadLine>,
     start: Option<&[i32]>,
     acc: &mut [i32],
-) -> bool {
-    if !isa.has_amx() {
-        return false;
-    }
+) {
     let (rows, width) = (a.count.next_multiple_of(Byte::HEIGHT), b.count * PANEL);
     assert!(a.steps > 0 && a.steps.is_multiple_of(ROWS) && b.count > 0 && b.count.is_multiple_of(2));
     assert!(a.count > 0 && a.a.len() >= (rows / ROWS - 1) * a.stride + ROWS * a.steps * 4);
     assert!(b.b.len() >= (b.count - 1) * b.panel + a.steps && acc.len() >= rows * width);
     assert!(start.is_none_or(|start| start.len() >= width));
-    let block = match signs {
-        (true, true) => signed_signed,
-        (true, false) => signed_unsigned,
-        (false, true) => unsigned_signed,
-        (false, false) => unsigned_unsigned,
+    let (tall, flat) = match signs {
+        (true, true) => (signed_signed as Multiply, signed_signed_flat as Multiply),
+        (true, false) => (signed_unsigned as _, signed_unsigned_flat as _),
+        (false, true) => (unsigned_signed as _, unsigned_signed_flat as _),
+        (false, false) => (unsigned_unsigned as _, unsigned_unsigned_flat as _),
     };
-    // SAFETY: an `Isa(Amx)` is only made after detecting it and being let use it; reads 64 bytes of `CUT`.
-    unsafe { asm!("ldtilecfg [{}]", in(reg) &CUT, options(nostack, readonly)) };
     for panel in (0..b.count).step_by(2) {
-        for row in (0..rows).step_by(Byte::HEIGHT) {
-            let acc = acc[row * width + panel * PANEL..].as_mut_ptr();
-            let (start, from_start) = match start {
-                Some(start) => (start[panel * PANEL..].as_ptr(), 0),
-                None => (acc.cast_const(), width),
-            };
+        let start = start.map(|start| &start[panel * PANEL..][..2 * PANEL]);
+        let same = start.map(|start| per_isa!(isa, Start::of, [], (start: &[i32]) -> Start));
+        for row in (0..a.count).step_by(Byte::HEIGHT) {
             let rows_from = &a.a[row / ROWS * a.stride..];
             let left = b.b[panel * b.panel..].as_ptr();
+            let acc = acc[row * width + panel * PANEL..].as_mut_ptr();
+            let lower_acc = acc.wrapping_add(ROWS * width);
+            let (start, lower_start, from_start) = match &same {
+                Some(Start(start)) => (start.as_ptr().cast(), start.as_ptr().cast(), 2 * PANEL),
+                None => (acc.cast_const(), lower_acc.cast_const(), width),
+            };
             let at = Block {
                 a: rows_from.as_ptr(),
                 lower_a: rows_from[a.stride..].as_ptr(),
@@ -157,16 +244,16 @@ pub(super) fn bytes(
                 right_b: left.wrapping_add(b.panel),
                 steps: a.steps / ROWS,
                 start,
+                lower_start,
                 from_start,
                 acc,
+                lower_acc,
                 width,
             };
+            let block = if a.count - row > ROWS { tall } else { flat };
             // SAFETY: the registers are cut; the rows from `row` on, the panels from `panel` on and their sums are inside
             // of what was asserted above.
             unsafe { block(&at) };
         }
     }
-    // SAFETY: empties the registers, which nobody else uses.
-    unsafe { asm!("tilerelease", options(nostack, nomem)) };
-    true
 }

@@ -4,8 +4,11 @@ use super::{
     Finish,
     bytes::Byte,
     form::{Form, Part, Raised},
+    room::Room,
     signed::Signed,
+    source::Source,
     sums,
+    tile::Ready,
     weight::{GROUP_BYTES, PANEL, Panels, Weight},
 };
 use crate::{
@@ -48,13 +51,13 @@ impl Weight {
         Offsets { narrow: fits.then(|| each.iter().map(|offset| *offset as i32).collect()), each }
     }
 
-    /// Writes `rows` rows of `y`. `fill(group, row, elements)` writes the activations of one row.
+    /// Writes `rows` rows of `y`.
     pub(crate) fn run<T: Integer, F: Finish>(
         &self,
         team: &dyn Team,
         rows: usize,
         offsets: &Offsets,
-        fill: impl Fn(usize, usize, &mut [T]) + Sync,
+        x: &impl Source<T>,
         finish: &F,
         y: &mut [F::Y],
     ) {
@@ -64,46 +67,46 @@ impl Weight {
         let blocks = y.chunks_mut(ROWS * self.len()).enumerate();
         share(team, blocks, |(i, y)| {
             let block = match self.panels {
-                Panels::Bytes(..) => Self::block::<T, Byte, F>,
-                Panels::Quads(_) => Self::block::<T, Raised, F>,
-                Panels::Signed(..) => Self::block::<T, Signed, F>,
-                Panels::Pairs(_) | Panels::Halves(..) => Self::block::<T, i16, F>,
+                Panels::Bytes(..) => Self::block::<T, Byte, _, F>,
+                Panels::Quads(_) => Self::block::<T, Raised, _, F>,
+                Panels::Signed(..) => Self::block::<T, Signed, _, F>,
+                Panels::Pairs(_) | Panels::Halves(..) => Self::block::<T, i16, _, F>,
             };
-            block(self, i * ROWS, offsets, &fill, finish, y);
+            block(self, i * ROWS, offsets, x, finish, y);
         });
     }
 
     /// The rows of `y`, the first of which is `first`: some at a time, so that they and a panel fit into the L1 cache.
-    fn block<T: Integer, A: Form, F: Finish>(
+    fn block<T: Integer, A: Form, X: Source<T>, F: Finish>(
         &self,
         first: usize,
         offsets: &Offsets,
-        fill: &(impl Fn(usize, usize, &mut [T]) + Sync),
+        x: &X,
         finish: &F,
         y: &mut [F::Y],
     ) {
-        let shape = self.shape();
+        let (shape, ready) = (self.shape(), Ready::new(self.isa));
         // If those of one tile don't fit, the more of them meet a panel while it is near.
         let fit = match CACHE / (shape.steps * GROUP_BYTES * A::HEIGHT) {
             0 => ROWS,
             tiles => (tiles * A::HEIGHT).min(ROWS),
         };
         let some = fit.min((y.len() / self.len()).next_multiple_of(A::HEIGHT));
-        let mut raw = vec![T::narrow(0); shape.steps * shape.units];
-        let mut a = vec![A::default(); some * raw.len() * A::planes(self)];
-        let mut acc = vec![0_i32; some * PANELS.min(shape.panels) * PANEL];
-        let mut wide = vec![0_i64; if offsets.narrow.is_some() { 0 } else { acc.len() }];
+        let line = shape.steps * shape.units;
+        let mut room = vec![T::narrow(0); some * line];
+        let sums = some * PANELS.min(shape.panels) * PANEL;
+        let (mut a, mut acc) = (Room::<A>::new(some * line * A::planes(self)), Room::new(sums));
+        let (a, acc) = (a.values(), acc.values());
+        let mut wide = vec![0_i64; if offsets.narrow.is_some() { 0 } else { sums }];
         for (i, y) in y.chunks_mut(some * self.len()).enumerate() {
             let rows = y.len() / self.len();
             for group in 0..self.groups {
-                for row in 0..rows {
-                    fill(group, first + i * some + row, &mut raw[..self.depth]);
-                    A::pack(self, &raw, row, &mut a);
-                }
+                let first = first + i * some;
+                A::pack(self, x.rows(group, first..first + rows, line, &mut room), a);
                 for panel in (0..shape.panels).step_by(PANELS) {
                     let panels = panel..(panel + PANELS).min(shape.panels);
-                    let part = Part { weight: self, group, panels, steps: 0..shape.steps };
-                    part.run(&a, rows, offsets, (&mut acc, &mut wide), finish, y);
+                    let part = Part { weight: self, ready: &ready, group, panels, steps: 0..shape.steps };
+                    part.run(a, rows, offsets, (acc, &mut wide), finish, y);
                 }
             }
         }

@@ -34,19 +34,29 @@ impl Form for Byte {
         if let Panels::Bytes(b, planes) = &weight.panels { b.len() + planes - 1 } else { 1 }
     }
 
-    fn pack<T: Integer>(weight: &Weight, x: &[T], row: usize, a: &mut [Self]) {
-        let (isa, plane) = (weight.isa, Self::ROWS * x.len());
-        let a = &mut a[row / Self::ROWS * plane * Self::planes(weight)..][row % Self::ROWS * Self::LINE..];
-        for byte in 0..Self::planes(weight) as u32 {
-            let a = &mut a[byte as usize * plane..];
-            per_isa!(isa, each, [T: Integer], (x: &[T], byte: u32, a: &mut [Byte]) -> ());
+    fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [Self]) {
+        let (isa, planes, depth) = (weight.isa, Self::planes(weight), weight.shape().steps * 4);
+        per_isa!(isa, rows, [T: Integer], (x: &[T], depth: usize, planes: usize, a: &mut [Byte]) -> ());
+
+        #[inline(always)]
+        fn rows<T: Integer>(x: &[T], depth: usize, planes: usize, a: &mut [Byte]) {
+            let plane = Byte::ROWS * depth;
+            for (x, a) in x.chunks(Byte::ROWS * depth).zip(a.chunks_mut(planes * plane)) {
+                for (row, x) in x.chunks_exact(depth).enumerate() {
+                    let (lowest, highest) = a.split_at_mut(plane);
+                    line(x, &mut lowest[row * Byte::LINE..], |x| x.widen() as u8);
+                    if planes > 1 {
+                        line(x, &mut highest[row * Byte::LINE..], |x| (x.widen() >> 8) as u8);
+                    }
+                }
+            }
         }
 
         #[inline(always)]
-        fn each<T: Integer>(x: &[T], byte: u32, a: &mut [Byte]) {
+        fn line<T: Integer>(x: &[T], a: &mut [Byte], byte: impl Fn(T) -> u8) {
             for (x, a) in x.as_chunks::<{ Byte::LINE }>().0.iter().zip(a.chunks_mut(Byte::ROWS * Byte::LINE))
             {
-                a.iter_mut().zip(x).for_each(|(a, x)| *a = Byte((x.widen() >> (8 * byte)) as u8));
+                a.iter_mut().zip(x).for_each(|(a, x)| *a = Byte(byte(*x)));
             }
         }
     }
@@ -67,7 +77,15 @@ impl Form for Byte {
             let from = &a[of_a * plane + steps.start * 4 * Self::ROWS..];
             let a = Rows { a: from, stride: planes * plane, count: rows, steps: steps.len() };
             let signs = (of_a + 1 == *planes, i + 1 == b.len());
-            tile::bytes(part.weight.isa, signs, a, part.columns(of_b, steps.start), start.take(), acc);
+            tile::bytes(
+                part.weight.isa,
+                part.ready,
+                signs,
+                a,
+                part.columns(of_b, steps.start),
+                start.take(),
+                acc,
+            );
         }
     }
 }

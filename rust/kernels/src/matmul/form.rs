@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    tile::{self, Columns, Rows},
+    tile::{self, Columns, Ready, Rows},
     weight::{Panels, Weight},
 };
 use crate::{integer::Integer, isa::per_isa};
@@ -11,6 +11,7 @@ use crate::{integer::Integer, isa::per_isa};
 /// Some panels of one group of outputs.
 pub(super) struct Part<'a> {
     pub(super) weight: &'a Weight,
+    pub(super) ready: &'a Ready,
     pub(super) group: usize,
     pub(super) panels: Range<usize>,
     pub(super) steps: Range<usize>,
@@ -37,8 +38,8 @@ pub(super) trait Form: Copy + Default {
     }
     /// How many bytes apart, at most, products are summed up.
     fn places(weight: &Weight) -> usize;
-    /// Writes a row to its place in `a`.
-    fn pack<T: Integer>(weight: &Weight, x: &[T], row: usize, a: &mut [Self]);
+    /// Writes whole rows, filled up to the groups of the weight, to their places in `a`.
+    fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [Self]);
     /// Adds the products at a place to `acc`; or writes them, and adds `start` to each row.
     fn multiply(
         part: &Part<'_>,
@@ -60,8 +61,8 @@ impl Form for i16 {
         if matches!(weight.panels, Panels::Halves(..)) { 2 } else { 1 }
     }
 
-    fn pack<T: Integer>(weight: &Weight, x: &[T], row: usize, a: &mut [i16]) {
-        let (isa, a) = (weight.isa, &mut a[row * x.len()..]);
+    fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [i16]) {
+        let isa = weight.isa;
         per_isa!(isa, each, [T: Integer], (x: &[T], a: &mut [i16]) -> ());
 
         #[inline(always)]
@@ -100,8 +101,8 @@ impl Form for Raised {
         1
     }
 
-    fn pack<T: Integer>(weight: &Weight, x: &[T], row: usize, a: &mut [Self]) {
-        let (isa, a) = (weight.isa, &mut a[row * x.len()..]);
+    fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [Self]) {
+        let isa = weight.isa;
         per_isa!(isa, each, [T: Integer], (x: &[T], a: &mut [Raised]) -> ());
 
         #[inline(always)]

@@ -17,7 +17,9 @@ mod finish;
 mod form;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod room;
 mod signed;
+mod source;
 mod sums;
 mod tile;
 mod weight;
@@ -26,7 +28,10 @@ mod x86;
 
 pub(crate) use bound::{bound, largest};
 pub use finish::{Exact32, Exact64, Finish, Requantized};
+pub(crate) use source::Source;
 pub use weight::Weight;
+
+use source::Matrix;
 
 use crate::{Error, error::check_len, integer::Integer, parallel::Team};
 
@@ -58,7 +63,6 @@ pub fn matmul<T: Integer, F: Finish>(
     let bound = weight.bound::<T>(zero_point, bias)?;
     finish.check(weight.len(), bound)?;
     let offsets = weight.offsets(zero_point.into(), bound, bias);
-    let fill = |_, row: usize, x: &mut [T]| x.copy_from_slice(&a[row * depth..(row + 1) * depth]);
-    weight.run(team, rows, &offsets, fill, finish, y);
+    weight.run(team, rows, &offsets, &Matrix { a, depth }, finish, y);
     Ok(())
 }

@@ -31,12 +31,14 @@ impl Form for Signed {
         Self::planes(weight)
     }
 
-    fn pack<T: Integer>(weight: &Weight, x: &[T], row: usize, a: &mut [Self]) {
-        let (isa, planes) = (weight.isa, Self::planes(weight));
-        let (lower, upper) = a[row * planes * x.len()..][..planes * x.len()].split_at_mut(x.len());
-        let raised = if upper.is_empty() { 0 } else { 0x80 };
-        per_isa!(isa, each, [T: Integer], (x: &[T], raised: i16, lower: &mut [Signed]) -> ());
-        per_isa!(isa, halves, [T: Integer], (x: &[T], upper: &mut [Signed]) -> ());
+    fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [Self]) {
+        let (isa, planes, line) = (weight.isa, Self::planes(weight), weight.shape().steps * 4);
+        for (x, a) in x.chunks(line).zip(a.chunks_mut(planes * line)) {
+            let (lower, upper) = a.split_at_mut(line);
+            let raised = if upper.is_empty() { 0 } else { 0x80 };
+            per_isa!(isa, each, [T: Integer], (x: &[T], raised: i16, lower: &mut [Signed]) -> ());
+            per_isa!(isa, halves, [T: Integer], (x: &[T], upper: &mut [Signed]) -> ());
+        }
 
         #[inline(always)]
         fn each<T: Integer>(x: &[T], raised: i16, lower: &mut [Signed]) {

@@ -81,11 +81,24 @@ pub(super) fn signed(
     unreachable!("signed bytes are packed only for {isa:?} with the dot product of NEON")
 }
 
+/// What a thread needs, besides memory, to multiply a block of rows.
+pub(super) struct Ready(#[cfg(target_arch = "x86_64")] Option<super::amx::Registers>);
+
+impl Ready {
+    pub(super) fn new(_isa: Isa) -> Self {
+        Self(
+            #[cfg(target_arch = "x86_64")]
+            super::amx::Registers::cut(_isa),
+        )
+    }
+}
+
 /// The same of bytes with signs or without, on CPUs with AMX. The stride is that of 16 rows; as of `a`, there are whole
 /// tiles of them in `acc`.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no tile of this CPU takes them"))]
 pub(super) fn bytes(
     isa: Isa,
+    ready: &Ready,
     signs: (bool, bool),
     a: Rows<'_, Byte>,
     b: Columns<'_, QuadLine>,
@@ -93,8 +106,8 @@ pub(super) fn bytes(
     acc: &mut [i32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if super::amx::bytes(isa, signs, a, b, start, acc) {
-        return;
+    if let Ready(Some(cut)) = ready {
+        return super::amx::bytes(isa, cut, signs, a, b, start, acc);
     }
     unreachable!("bytes are packed only for {isa:?} with AMX")
 }

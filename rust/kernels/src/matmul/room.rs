@@ -1,0 +1,23 @@
+//! Memory that begins on a line of the cache: tiles of 64 bytes that lie across two lines take twice as long.
+
+/// Bytes of a line.
+const LINE: usize = 64;
+
+/// `n` values, all the default at first.
+pub(super) struct Room<T> {
+    all: Vec<T>,
+    first: usize,
+    n: usize,
+}
+
+impl<T: Copy + Default> Room<T> {
+    pub(super) fn new(n: usize) -> Self {
+        let all = vec![T::default(); n + LINE / size_of::<T>()];
+        let first = all.as_ptr().align_offset(LINE).min(all.len() - n);
+        Self { all, first, n }
+    }
+
+    pub(super) fn values(&mut self) -> &mut [T] {
+        &mut self.all[self.first..][..self.n]
+    }
+}

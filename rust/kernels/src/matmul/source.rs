@@ -1,0 +1,31 @@
+//! Where the rows of a product come from: they lie there, or are gathered.
+
+use std::ops::Range;
+
+use crate::integer::Integer;
+
+/// Activations, row after row.
+pub(crate) trait Source<T>: Sync {
+    /// Some rows of a group, each filled up to `line` with anything: as they lie, or in `room`, whose rows end in zeros.
+    fn rows<'a>(&'a self, group: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T];
+}
+
+/// A matrix of whole rows, the same for all groups.
+pub(super) struct Matrix<'a, T> {
+    pub(super) a: &'a [T],
+    pub(super) depth: usize,
+}
+
+impl<T: Integer> Source<T> for Matrix<'_, T> {
+    fn rows<'a>(&'a self, _: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T] {
+        let (depth, count) = (self.depth, rows.len());
+        let a = &self.a[rows.start * depth..rows.end * depth];
+        if line == depth {
+            return a;
+        }
+        for (a, room) in a.chunks(depth.max(1)).zip(room.chunks_mut(line)) {
+            room[..depth].copy_from_slice(a);
+        }
+        &room[..count * line]
+    }
+}
