@@ -58,6 +58,15 @@ pub enum Error {
         /// The value.
         value: f64,
     },
+    /// Ends of an output that are none of its integers, or not in order.
+    Ends {
+        /// Least integer asked for.
+        qmin: i16,
+        /// Greatest integer asked for.
+        qmax: i16,
+        /// Least and greatest integer there are.
+        of: (i16, i16),
+    },
     /// A matrix product with the weight of a convolution in groups.
     Groups {
         /// How many.
@@ -127,6 +136,10 @@ impl fmt::Display for Error {
             Self::Factor { value } => {
                 write!(f, "a factor is {value:?}, but must be at least 0 and less than 2**31")
             }
+            Self::Ends { qmin, qmax, of: (low, high) } => write!(
+                f,
+                "qmin is {qmin} and qmax {qmax}, but must be in order and lie between {low} and {high}"
+            ),
             Self::Groups { groups } => {
                 write!(f, "the weight has {groups} groups, but of a matrix product must have one")
             }

@@ -113,6 +113,10 @@ fn tiles_of_all_heights_and_widths_are_exact() {
         all_types(5, n, 6, -3);
     }
     all_types(300, 70, 33, 5);
+    // AMX takes 32 rows at once, or 16 where no more are left.
+    for m in [31, 32, 33, 48, 49, 97] {
+        all_types(m, 33, 130, 5);
+    }
 }
 
 #[test]
@@ -120,7 +124,7 @@ fn depths_around_every_piece_are_exact() {
     for depth in
         [1, 2, 3, 4, 5, 63, 64, 65, 509, 510, 511, 512, 1020, 1021, 32_767, 32_769, 65_535, 65_537, 100_000]
     {
-        all_types(2, 18, depth, 0);
+        all_types(5, 18, depth, 0); // of fewer rows AMX leaves the bytes to VNNI
     }
 }
 
@@ -143,9 +147,12 @@ fn extremes_everywhere_do_not_wrap() {
                 assert_eq!(y[0], depth as i64 * i64::from(a) * -128, "{isa:?}");
             }
             let weight = Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, false).unwrap();
-            let mut y = [0_i64];
-            matmul(&Serial, &vec![i8::MAX; depth], 1, -128, &weight, None, &Exact64, &mut y).unwrap();
-            assert_eq!(y[0], depth as i64 * 255 * -128, "{isa:?}");
+            for rows in [1, 5] {
+                let mut y = vec![0_i64; rows];
+                matmul(&Serial, &vec![i8::MAX; rows * depth], rows, -128, &weight, None, &Exact64, &mut y)
+                    .unwrap();
+                assert_eq!(y, vec![depth as i64 * 255 * -128; rows], "{isa:?}");
+            }
         }
     }
 }
@@ -249,6 +256,27 @@ fn a_bias_with_which_i64_may_wrap_is_refused() {
         let error = format!("a bias is {spelled}, but must lie between -2**62 and 2**62");
         all_say(&refusals(-128_i8, &[127_i8], 127, bias, &Exact64, 0), Some(&error));
     }
+}
+
+#[test]
+fn ends_that_the_output_does_not_have_are_refused() {
+    let run = |zero_point, qmin, qmax| {
+        let by = Requantizer::new(&[1.0], Arithmetic::NASH, Output { zero_point, qmin, qmax }).unwrap();
+        let said = refusals(1_i8, &[1_i8], 0, 0, &Requantized::<i8>::new(&by), 0);
+        let layout = Layout { outer: 1, channels: 1, inner: 1 };
+        let requantized = requantize::<i32, i8>(Isa::best(), &Serial, &[1], layout, &by, &mut [0]);
+        [&said[..], &[requantized.err().map(|e| e.to_string())]].concat()
+    };
+    all_say(&run(-128, -128, 127), None);
+    all_say(&run(0, 5, 5), None);
+    let error = |qmin, qmax| {
+        format!("qmin is {qmin} and qmax {qmax}, but must be in order and lie between -128 and 127")
+    };
+    for (qmin, qmax) in [(-129, 127), (-128, 128), (1, 0), (-32768, 32767)] {
+        all_say(&run(0, qmin, qmax), Some(&error(qmin, qmax)));
+    }
+    let error = "zero_point is 128, but must lie between qmin -128 and qmax 127";
+    all_say(&run(128, 0, 127), Some(error));
 }
 
 #[test]

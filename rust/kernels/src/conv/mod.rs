@@ -47,7 +47,7 @@ pub fn conv<T: Integer, F: Finish>(
     check_len("y", y.len(), windows.saturating_mul(weight.len()))?;
     let bound = weight.bound::<T>(zero_point, bias)?;
     finish.check(weight.len(), bound)?;
-    let offsets = weight.offsets(zero_point.into(), bound, bias);
+    let offsets = weight.offsets(windows, zero_point.into(), bound, bias);
     let taps = Taps { x, geometry, channels, outside: T::narrow(zero_point.into()) };
     weight.run(team, windows, &offsets, &taps, finish, y);
     Ok(())

@@ -1,7 +1,7 @@
 //! Ratios of scales as fixed-point numbers.
 
 use super::{Arithmetic, Rounding};
-use crate::Error;
+use crate::{Error, Wide};
 
 /// `multiplier * 2^-shift`, with 31 bits of multiplier (or 15); 0 is multiplier 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Factor {
         }
         // `round` goes away from zero at a half.
         let steps = scaled(value, shift);
-        let multiplier = if as_tflite { steps.round() } else { steps.round_ties_even() } as u32;
+        let multiplier = if as_tflite { steps.round() } else { rounded(steps) } as u32;
         if arithmetic.multiplier_bits == 31 {
             return Ok(Self { multiplier, shift: shift as u32 });
         }
@@ -59,7 +59,7 @@ impl Factors {
         if larger == 0.0 || shift > LARGEST_COMMON_SHIFT {
             return Ok(Self { multipliers: (0, 0), shift: 0, given });
         }
-        let multiplier = |value| scaled(value, shift).round_ties_even() as i32;
+        let multiplier = |value| rounded(scaled(value, shift)) as i32;
         Ok(Self { multipliers: (multiplier(a), multiplier(b)), shift: shift as u32, given })
     }
 
@@ -74,13 +74,18 @@ impl Factors {
 /// The shift that leaves 31 bits once the number is rounded half to even; that of 0 means nothing.
 fn shift_of(value: f64) -> Result<i32, Error> {
     let limit = 2.0_f64.powi(31);
-    if !(0.0..limit).contains(&value) || value.round_ties_even() >= limit {
+    if !(0.0..limit).contains(&value) || rounded(value) >= limit {
         return Err(Error::Factor { value });
     }
     // The exponent e of value = 1.f · 2^e; subnormal numbers are beyond every shift anyway.
     let exponent = (value.to_bits() >> 52) as i32 - 1023;
     let shift = 30 - exponent;
-    Ok(if scaled(value, shift).round_ties_even() < limit { shift } else { shift - 1 })
+    Ok(if rounded(scaled(value, shift)) < limit { shift } else { shift - 1 })
+}
+
+/// Half to even, of 0 to 2^31; on the baseline `round_ties_even` is a call.
+fn rounded(value: f64) -> f64 {
+    (value + f64::ROUNDER) - f64::ROUNDER
 }
 
 /// `value * 2^shift`.

@@ -37,6 +37,20 @@ impl Output {
         Self { zero_point: 0, qmin: T::ENDS.0, qmax: T::ENDS.1 }
     }
 
+    /// An error unless all of it are integers of `T`.
+    fn check<T: Integer>(self) -> Result<(), Error> {
+        let Self { zero_point, qmin, qmax } = self;
+        let (low, high) = T::ENDS;
+        if qmin > qmax || qmin < low || qmax > high {
+            return Err(Error::Ends { qmin, qmax, of: T::ENDS });
+        }
+        if !(low..=high).contains(&zero_point) {
+            let (qmin, qmax) = (low.into(), high.into());
+            return Err(Error::ZeroPoint { channel: None, zero_point: zero_point.into(), qmin, qmax });
+        }
+        Ok(())
+    }
+
     /// The ends before the zero point is added, so that they hold for numbers of any size.
     pub(super) fn ends(self) -> (i32, i32) {
         let zero_point = i32::from(self.zero_point);
@@ -85,6 +99,11 @@ impl Requantizer {
     #[must_use]
     pub fn channels(&self) -> usize {
         self.factors.len()
+    }
+
+    /// An error unless it lands on integers of `T`.
+    pub(crate) fn check<T: Integer>(&self) -> Result<(), Error> {
+        self.output.check::<T>()
     }
 
     /// The factors as f64, where a fused multiply-add does it.
@@ -159,7 +178,7 @@ pub trait Accumulator: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'stati
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] if `acc`, `y` and `layout` differ in length, or there are as many factors as neither one
-/// nor the channels.
+/// nor the channels; [`Error::Ends`] and [`Error::ZeroPoint`] if the output of `by` is not within `T`.
 pub fn requantize<A: Accumulator, T: Integer>(
     isa: Isa,
     team: &dyn Team,
@@ -168,6 +187,7 @@ pub fn requantize<A: Accumulator, T: Integer>(
     by: &Requantizer,
     y: &mut [T],
 ) -> Result<(), Error> {
+    by.check::<T>()?;
     check_len("y", y.len(), acc.len())?;
     let layout = if by.channels() == 1 { Layout::flat(acc.len()) } else { layout };
     check_len("factor", by.channels(), layout.channels)?;

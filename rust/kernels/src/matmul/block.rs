@@ -32,11 +32,11 @@ pub(crate) struct Offsets {
 
 impl Weight {
     /// Offsets that make of `sum(a * w)` what was asked for: `sum((a - zero_point) * w) + bias`. No sum exceeds
-    /// `bound`.
-    pub(crate) fn offsets(&self, zero_point: i32, bound: u128, bias: Option<&[i64]>) -> Offsets {
+    /// `bound`. Of products of `rows` rows.
+    pub(crate) fn offsets(&self, rows: usize, zero_point: i32, bound: u128, bias: Option<&[i64]>) -> Offsets {
         // What packing added to each activation.
         let raised = match self.panels {
-            Panels::Quads(_) => 128,
+            _ if self.raises(rows) => 128,
             Panels::Signed(_, 2) => -128,
             _ => 0,
         };
@@ -67,8 +67,9 @@ impl Weight {
         let blocks = y.chunks_mut(ROWS * self.len()).enumerate();
         share(team, blocks, |(i, y)| {
             let block = match self.panels {
+                _ if self.raises(rows) => Self::block::<T, Raised, _, F>,
                 Panels::Bytes(..) => Self::block::<T, Byte, _, F>,
-                Panels::Quads(_) => Self::block::<T, Raised, _, F>,
+                Panels::Quads(_) => unreachable!("quads are always multiplied by raised bytes"),
                 Panels::Signed(..) => Self::block::<T, Signed, _, F>,
                 Panels::Pairs(_) | Panels::Halves(..) => Self::block::<T, i16, _, F>,
             };

@@ -69,6 +69,7 @@ impl Finish for Exact64 {
 impl<T: Integer> Finish for Requantized<'_, T> {
     type Y = T;
     fn check(&self, outputs: usize, _: u128) -> Result<(), Error> {
+        self.0.check::<T>()?;
         if self.0.channels() == 1 { Ok(()) } else { check_len("factor", self.0.channels(), outputs) }
     }
     fn rows<A: Accumulator>(&self, isa: Isa, acc: &[A], lie: Lie, y: &mut [T])

@@ -120,7 +120,11 @@ impl Form for Raised {
         start: Option<&[i32]>,
         acc: &mut [i32],
     ) {
-        let Panels::Quads(b) = &part.weight.panels else { return };
+        let b = match &part.weight.panels {
+            Panels::Quads(b) => b,
+            Panels::Bytes(b, _) => &b[0],
+            _ => return,
+        };
         let stride = part.weight.shape().steps * 4;
         let a = Rows { a: &a[steps.start * 4..], stride, count: rows, steps: steps.len() };
         tile::quads(part.weight.isa, a, part.columns(b, steps.start), start, acc);

@@ -42,7 +42,7 @@ use crate::{Error, error::check_len, integer::Integer, parallel::Team};
 /// [`Error::LengthMismatch`] if lengths do not fit `rows`, the depth and the outputs; [`Error::Groups`] if the weight
 /// has several groups; [`Error::Narrow`] if it was packed for activations of fewer bits; [`Error::ZeroPoint`] if that is
 /// no `T`; [`Error::Bias`] beyond 2^62; [`Error::Sums`] if `finish` is [`Exact32`] and the weight does not prove that i32
-/// suffices.
+/// suffices; [`Error::Ends`] and [`Error::ZeroPoint`] if it is [`Requantized`] beyond its type.
 #[allow(clippy::too_many_arguments, reason = "one product")]
 pub fn matmul<T: Integer, F: Finish>(
     team: &dyn Team,
@@ -62,7 +62,7 @@ pub fn matmul<T: Integer, F: Finish>(
     check_len("y", y.len(), rows.saturating_mul(weight.len()))?;
     let bound = weight.bound::<T>(zero_point, bias)?;
     finish.check(weight.len(), bound)?;
-    let offsets = weight.offsets(zero_point.into(), bound, bias);
+    let offsets = weight.offsets(rows, zero_point.into(), bound, bias);
     weight.run(team, rows, &offsets, &Matrix { a, depth }, finish, y);
     Ok(())
 }

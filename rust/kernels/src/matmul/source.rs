@@ -6,7 +6,7 @@ use crate::integer::Integer;
 
 /// Activations, row after row.
 pub(crate) trait Source<T>: Sync {
-    /// Some rows of a group, each filled up to `line` with anything: as they lie, or in `room`, whose rows end in zeros.
+    /// Some rows of a group, each `line` long: as they lie; or in `room`, whose rows end in zeros.
     fn rows<'a>(&'a self, group: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T];
 }
 

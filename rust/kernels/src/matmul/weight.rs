@@ -8,6 +8,9 @@ pub(super) const PANEL: usize = 16;
 /// Of a group: four i8, or two i16.
 pub(super) const GROUP_BYTES: usize = 4;
 
+/// Rows up to which VNNI is quicker than AMX.
+const FEW: usize = 4;
+
 /// One step of one panel is a line of the cache: its vectors are loaded at once.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -129,6 +132,16 @@ impl Weight {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Are so many rows of activations multiplied as bytes that were made unsigned? Of few, by VNNI where there is AMX
+    /// too, whose registers take as long for one row as for 16.
+    pub(super) fn raises(&self, rows: usize) -> bool {
+        match &self.panels {
+            Panels::Quads(_) => true,
+            Panels::Bytes(b, planes) => rows <= FEW && b.len() == 1 && *planes == 1,
+            _ => false,
+        }
     }
 
     /// Elements of a group of the depth.

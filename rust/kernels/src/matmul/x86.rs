@@ -168,7 +168,7 @@ pub(super) fn quads(
     acc: &mut [i32],
 ) -> bool {
     match isa.0 {
-        Level::Avx512Vnni => cover!(a, b, start, acc, vnni_quads, [12, 8, 4, 2, 1], true),
+        Level::Avx512Vnni | Level::Amx => cover!(a, b, start, acc, vnni_quads, [12, 8, 4, 2, 1], true),
         _ => false,
     }
 }
