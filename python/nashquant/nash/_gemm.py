@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_norm", "conv", "conv_integer", "conv_transpose", "gemm", "matmul", "matmul_integer"]
 
+_MOST_STEPS = 2.0**62  # of a bias: sums of products need no more than 2**61
 _FINER = 16  # bits behind the steps of a grid, for a bias that is added to it
 
 
@@ -81,6 +82,7 @@ def conv_transpose(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     form = Accumulator(grid.scale * scale, axis=1)
     packed = ops.PackedWeight.transposed(w, grid.dtype, groups=groups)
     bias = _bias(plan, node, 2, form.scale, w.shape[1] * groups)
+    form = replace(form, bound=packed.bound(grid.dtype, grid.zero_point) + _largest(bias))
     if str(attribute(node, "auto_pad", "NOTSET")) not in ("NOTSET", "VALID") or attribute(node, "output_shape"):
         raise NotIntegerError("its padding follows from the size of its output")
     windows = Windows.of(node, w.shape[2:])
@@ -89,7 +91,7 @@ def conv_transpose(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
     def accumulate(x: Tensor) -> Tensor:
         acc = ops.conv_transpose(x, packed, *how, zero_point_x=grid.zero_point)
-        return acc if bias is None else acc.long() + bias.reshape(-1, *[1] * (acc.dim() - 2))
+        return acc if bias is None else acc.to(form.dtype) + bias.to(form.dtype).reshape(-1, *[1] * (acc.dim() - 2))
 
     if target is None:
         return Made(accumulate, (slot,), (form,), accumulate)
@@ -148,17 +150,19 @@ def _product(
     if isinstance(other, Weight) and other.integers.dim() == 2:
         weight = _weight(plan, node.inputs[1], axis=0 if trans_b else 1)
         rows = weight.integers if trans_b else weight.integers.T.contiguous()
-        b: Tensor | ops.PackedWeight = ops.PackedWeight(rows, grid.dtype)
+        packed = ops.PackedWeight(rows, grid.dtype)
+        b: Tensor | ops.PackedWeight = packed
         scale, zero_point_b = weight.scale, 0
         slots: tuple[str, ...] = (slot,)
-        width, bound = rows.shape[0], math.inf
+        width, bound = rows.shape[0], float(packed.bound(grid.dtype, grid.zero_point))
     else:
         slot_b, grid_b = plan.grid(node.inputs[1])
         scale, zero_point_b = torch.tensor(grid_b.scale, dtype=torch.float64), grid_b.zero_point
         slots = (slot, slot_b)
         width, bound = None, _bound(node, trans_a, grid, grid_b)
-    form = Accumulator(grid.scale * scale * alpha, axis=-1, bound=bound)
+    form = Accumulator(grid.scale * scale * alpha, axis=-1)
     bias = _bias(plan, node, 2, form.scale, width, beta)
+    form = replace(form, bound=bound + _largest(bias))
 
     def operands(a: Tensor, *right: Tensor) -> tuple[Tensor, Tensor | ops.PackedWeight]:
         a = a.mT if trans_a else a
@@ -175,7 +179,7 @@ def _product(
 
     def accumulate(a: Tensor, *right: Tensor) -> Tensor:
         acc = product(a, *right)
-        return acc if bias is None else acc.long() + bias
+        return acc if bias is None else acc.to(form.dtype) + bias.to(form.dtype)
 
     if target is None:
         return Made(accumulate, slots, (form,), accumulate)
@@ -222,7 +226,7 @@ def matmul_integer(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """MatMulInteger: integers in, the accumulator out."""
     slot_a, grid_a = plan.stored(node.inputs[0], _extra(node, 2))
     slot_b, grid_b = plan.stored(node.inputs[1], _extra(node, 3))
-    form = Accumulator(torch.tensor(1.0, dtype=torch.float64))
+    form = Accumulator(torch.tensor(1.0, dtype=torch.float64), bound=_bound(node, False, grid_a, grid_b))
 
     def accumulate(a: Tensor, b: Tensor) -> Tensor:
         return ops.matmul(a, b, zero_point_a=grid_a.zero_point, zero_point_b=grid_b.zero_point)
@@ -244,7 +248,7 @@ def batch_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     steps = torch.as_tensor(form.scale, dtype=torch.float64) * 2.0**-bits
     scale = torch.where(gain == 0, steps, steps * gain.abs())
     sign = gain.sign().long()
-    bias = torch.round((beta.double() - mean.double() * gain) / scale).long()
+    bias = _steps(f"the bias of {x.name!r}", (beta.double() - mean.double() * gain) / scale)
     result = Accumulator(scale, axis=1)
 
     def accumulate(q: Tensor) -> Tensor:
@@ -291,7 +295,14 @@ def _bias(plan: Plan, node: ir.Node, index: int, scale: Tensor, width: int | Non
         raise NotIntegerError(f"its bias {value.name!r} has shape {list(real.shape)}")
     real = real.reshape(-1)
     real = real.expand(width) if width is not None and real.numel() == 1 else real
-    return torch.round(real * beta / scale).long()
+    return _steps(f"its bias {value.name!r}", real * beta / scale)
+
+
+def _steps(name: str, real: Tensor) -> Tensor:
+    steps = torch.round(real)
+    if not bool((steps.abs() <= _MOST_STEPS).all()):  # NaN too
+        raise NotIntegerError(f"{name} has more than 2**62 steps of the accumulator")
+    return steps.long()
 
 
 def _factor(form: Accumulator, target: Target) -> float | Tensor:

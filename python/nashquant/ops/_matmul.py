@@ -94,45 +94,34 @@ def _product(
     _check.integers("a", a.dtype)
     _check.zero_point("zero_point_a", zero_point_a, a.dtype)
     if isinstance(b, PackedWeight):
-        _check.packed("a", a, b.dtype, zero_point_b)
-        if b.weight.dim() != 2:
-            raise ValueError(f"b has shape {list(b.weight.shape)}, but of a matrix product must be packed from [N, K]")
-        bound, other, zero_point_b = b.bound(a.dtype, zero_point_a), b.weight.T, b.zero_point
-    else:
-        _check.integers("b", b.dtype)
-        _check.zero_point("zero_point_b", zero_point_b, b.dtype)
-        if b.dim() < 2:
-            raise ValueError(f"b has shape {list(b.shape)}, but must have 2 dimensions or more")
-        bound, other = b.shape[-2] * largest(a.dtype, zero_point_a) * largest(b.dtype, zero_point_b), b
-    if a.dim() < 1 or a.shape[-1] != other.shape[-2]:
-        raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {other.shape[-2]}, as b has")
-    _check.broadcast(a.shape[:-2], other.shape[:-2])
-    n, acc = other.shape[-1], accumulator(bound)
-    _check.bias(bias, n)
-    if finish is not None:
-        _check.factor_per_output(finish.factor, n)
-    if not (_rust.takes(a) and _rust.takes(other) and fits_16_bits(other.dtype, zero_point_b)):
-        return _torch_integer.finished(
-            _torch_integer.matmul(a, other, zero_point_a, zero_point_b, acc), bias, -1, finish
-        )
-    if isinstance(b, PackedWeight):
-        return _rust_integer.matmul(a, b.core(), n, zero_point_a, bias, acc, finish)
+        return _by_packed(a, b, bias, zero_point_a, zero_point_b, finish)
+    _check.integers("b", b.dtype)
+    _check.zero_point("zero_point_b", zero_point_b, b.dtype)
+    if b.dim() < 2:
+        raise ValueError(f"b has shape {list(b.shape)}, but must have 2 dimensions or more")
+    depth, n = b.shape[-2:]
+    _check_operands(a, depth, bias, n, finish)
+    _check.broadcast(a.shape[:-2], b.shape[:-2])
+    bound = depth * largest(a.dtype, zero_point_a) * largest(b.dtype, zero_point_b)
+    acc = accumulator(bound)
+    if not (_rust.takes(a) and _rust.takes(b) and fits_16_bits(b.dtype, zero_point_b)):
+        return _torch_integer.finished(_torch_integer.matmul(a, b, zero_point_a, zero_point_b, acc), bias, -1, finish)
     rows = 1 if a.dim() == 1 else a.shape[-2]
-    if other.dim() > 2 and rows * other.shape[-2] * n <= _SMALL:
-        return _many_small(a, other, bias, zero_point_a, zero_point_b, bound, acc, finish)
+    if b.dim() > 2 and rows * depth * n <= _SMALL:
+        return _many_small(a, b, bias, zero_point_a, zero_point_b, bound, acc, finish)
     if zero_point_b:
-        other = other.short() - zero_point_b
+        b = b.short() - zero_point_b
 
     def one(a: Tensor, b: Tensor) -> Tensor:
         return _rust_integer.matmul(a, _rust_integer.pack(b.T, a.dtype), n, zero_point_a, bias, acc, finish)
 
-    if other.dim() == 2:
-        return one(a, other)
+    if b.dim() == 2:
+        return one(a, b)
     matrix = a.reshape(1, -1) if a.dim() == 1 else a
-    leading: torch.Size = torch.broadcast_shapes(matrix.shape[:-2], other.shape[:-2])  # type: ignore[no-untyped-call]
+    leading: torch.Size = torch.broadcast_shapes(matrix.shape[:-2], b.shape[:-2])  # type: ignore[no-untyped-call]
     many = (
         matrix.expand(*leading, *matrix.shape[-2:]).flatten(0, -3),
-        other.expand(*leading, *other.shape[-2:]).flatten(0, -3),
+        b.expand(*leading, *b.shape[-2:]).flatten(0, -3),
     )
     dtype = acc if finish is None else finish.output.dtype
     y = (
@@ -141,6 +130,30 @@ def _product(
         else torch.empty(0, dtype=dtype)
     )
     return y.reshape(*leading, *a.shape[-2:-1], n)
+
+
+def _by_packed(
+    a: Tensor, b: PackedWeight, bias: Tensor | None, zero_point_a: int, zero_point_b: int, finish: Finish | None
+) -> Tensor:
+    _check.packed("a", a, b.dtype, zero_point_b)
+    weight = b.weight
+    if weight.dim() != 2:
+        raise ValueError(f"b has shape {list(weight.shape)}, but of a matrix product must be packed from [N, K]")
+    n, depth = weight.shape
+    _check_operands(a, depth, bias, n, finish)
+    acc = accumulator(b.bound(a.dtype, zero_point_a))
+    if _rust.takes(a) and _rust.takes(weight) and b.runs_in_rust:
+        return _rust_integer.matmul(a, b.core(), n, zero_point_a, bias, acc, finish)
+    product = _torch_integer.matmul(a, weight.T, zero_point_a, b.zero_point, acc)
+    return _torch_integer.finished(product, bias, -1, finish)
+
+
+def _check_operands(a: Tensor, depth: int, bias: Tensor | None, n: int, finish: Finish | None) -> None:
+    if a.dim() < 1 or a.shape[-1] != depth:
+        raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {depth}, as b has")
+    _check.bias(bias, n)
+    if finish is not None:
+        _check.factor_per_output(finish.factor, n)
 
 
 def _many_small(

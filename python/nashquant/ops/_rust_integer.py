@@ -78,7 +78,9 @@ def _finishing(finish: Finish | None) -> dict[str, Any]:
 
 
 def _bias(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.long().contiguous()
+    if bias is None or (bias.dtype == torch.int64 and bias.is_contiguous()):
+        return bias
+    return bias.long().contiguous()
 
 
 def pack(weight: Tensor, dtype: torch.dtype, groups: int = 1, depthwise: bool = False) -> Weight:
@@ -90,10 +92,11 @@ def matmul(
     a: Tensor, weight: Weight, n: int, zero_point: int, bias: Tensor | None, acc: torch.dtype, finish: Finish | None
 ) -> Tensor:
     """`a @ weight.T` of `n` columns, as accumulators of `acc` or finished."""
-    rows = a.reshape(-1, a.shape[-1]) if a.numel() else a.new_empty(a.shape[:-1].numel(), a.shape[-1])
-    y = torch.empty(rows.shape[0], n, dtype=finish.output.dtype if finish else acc)
+    leading = a.shape[:-1]
+    rows = a if len(leading) == 1 else a.reshape(leading.numel(), a.shape[-1])
+    y = torch.empty((len(rows), n), dtype=finish.output.dtype if finish else acc)
     _core.matmul(rows.contiguous(), weight, y, zero_point=zero_point, bias=_bias(bias), **_finishing(finish))
-    return y.reshape(*a.shape[:-1], n)
+    return y if len(leading) == 1 else y.view(*leading, n)
 
 
 def conv(
