@@ -214,6 +214,14 @@ def test_a_folder_that_is_not_there_is_told_before_anything_is_written(script: P
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def test_a_picture_of_another_kind_is_told_before_anything_is_written(script: Path, tmp_path: Path) -> None:
+    message = "a picture is .svg or .png, not 'p.xyz'"
+    assert message in mistake("export", "nets.py:net", "--march", "nash-m", "--picture", "p.xyz")
+    assert not list(tmp_path.glob("*.onnx"))
+    onnx.save(onnx.parser.parse_model(FLOATS), "float.onnx")
+    assert mistake("inspect", "float.onnx", "--picture", "p.xyz") == f"error: {message}\n"
+
+
 def test_an_unknown_march_is_a_mistake(script: Path) -> None:
     assert "nash-z" in mistake("export", "nets.py:net", "--march", "nash-z")
 

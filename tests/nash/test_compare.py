@@ -155,6 +155,17 @@ def test_no_data_and_another_model_are_refused(pair):
         compare(prepared, integer, [])
     with pytest.raises(ValueError, match="no quantizer of the prepared model"):
         compare(nn.Linear(2, 2), integer, [])
+    with pytest.raises(TypeError, match="the prepared model, then the integer model, not IntegerModel and Twice"):
+        compare(integer, prepared, [])
+
+
+def test_other_shapes_are_told_as_such(pair):
+    prepared, integer, x = pair
+    prepared.quant.register_forward_hook(lambda _, __, y: y[:, :1].expand(-1, 6))
+    prepared.quant.activation_post_process.register_forward_hook(lambda _, __, y: y[:, :1])
+    found = compare(prepared, integer, x)
+    told = "quant.activation_post_process ([32, 1] in the prepared model, [32, 6] in the integer one)"
+    assert told in found.unmatched, found.unmatched
 
 
 @pytest.mark.parametrize(

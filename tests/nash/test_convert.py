@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +86,32 @@ def test_wrong_inputs_are_refused_in_plain_words():
         model([1.0])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32, torch.bfloat16])
+def test_an_input_of_another_dtype_is_refused(dtype):
+    with pytest.raises(TypeError, match=rf"input 'x' is {dtype}, but the model takes torch\.float32"):
+        convert(small())(torch.zeros(1, dtype=dtype))
+
+
+def test_it_can_be_pickled_and_copied():
+    model = convert(small(), "nash-p")
+    x = torch.randn(1)
+    for again in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert repr(again) == repr(model)
+        assert torch.equal(again(x), model(x))
+
+
+def test_weights_in_a_file_of_their_own_are_pickled_too(tmp_path: Path):
+    body = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear(wq, s) o = MatMul(d, w)"
+    weight = torch.randint(-128, 128, (64, 32), dtype=torch.int8)
+    source = graph(body, "float[2, 64] x", "float o", s=0.1, z=np.int8(0), wq=weight.numpy())
+    onnx.save(source, tmp_path / "m.onnx", save_as_external_data=True, location="weights", size_threshold=100)
+    content, x = pickle.dumps(model := convert(tmp_path / "m.onnx")), torch.randn(2, 64)
+    expected = model(x)
+    del model
+    (tmp_path / "weights").unlink()
+    assert torch.equal(pickle.loads(content)(x), expected)
+
+
 def test_a_tensor_that_does_not_fit_names_the_layer():
     model = convert(
         graph(
@@ -137,7 +165,7 @@ def test_what_runs_as_float_is_listed_with_its_reason():
     assert torch.equal(integer(x), onnx_runtime(model, x)[0])
     assert [row.op for row in integer.report.behind] == ["Erf"]
     assert integer.report.coverage == 0.0
-    assert "0.0% integer, 2 float steps, 1 behind the quantizers" in str(integer.report)
+    assert "0.0% integer, 2 float steps between the quantizers; not counted, as float: 1 behind" in str(integer.report)
     assert json.loads(json.dumps(integer.report.to_dict()))["rows"][2]["reason"] == "it has no integer form"
 
 

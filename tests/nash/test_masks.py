@@ -105,7 +105,7 @@ def test_what_makes_the_mask_is_in_front_and_no_float_step():
     report = convert(source).report
     assert [row.op for row in report.in_front] == ["Where", "Unsqueeze"]
     assert report.floats == ()
-    assert report.summary == "100.0% integer, no float steps, 2 in front of the quantizers"
+    assert report.summary == "100.0% integer, no float steps between the quantizers; not counted, as float: 2 in front"
 
 
 class Masked(nn.Module):

@@ -223,6 +223,20 @@ def test_a_resize_to_computed_sizes_leaves_the_batch_free(mode, antialias, batch
     assert torch.equal(model(x), convert(fixed)(x))
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_a_resize_by_computed_scales_is_one_by_constant_ones(mode):
+    scales = "t = Cast<to = 1>(k) m = Div(f, t)"
+    body = f'k = Shape(x) {scales} y = Resize<mode = "{mode}">(d, , m)'
+    given = {"s": S, "z": Z, "sy": 2.0**-5}
+    free = graph(ONE.format(body=body), "float[b, 3, 8, 8] x", "float o", **given, f=[2.0, 3, 16, 12])  # type: ignore[arg-type]
+    body = f'y = Resize<mode = "{mode}">(d, , m)'
+    fixed = graph(ONE.format(body=body), "float[2, 3, 8, 8] x", "float o", **given, m=[1.0, 1, 2, 1.5])  # type: ignore[arg-type]
+    x = torch.randn(2, 3, 8, 8)
+    model = convert(free)
+    assert only_integers(model), model.report
+    assert torch.equal(model(x), convert(fixed)(x))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("corners", [0, 1])

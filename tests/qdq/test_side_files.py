@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import numpy_helper
+from tests.nash.exact import graph
 
 from nashquant import qdq
 from nashquant.quantization.hbdk4 import ExportedModel
@@ -63,6 +65,18 @@ def test_integers_are_those_of_the_file(name: str, exported: ExportedModel, tmp_
     conv = exported._origin.model.get_submodule("conv")
     floats = found["conv.weight"] * found["conv.weight_fake_quant.scale"].reshape(-1, 1, 1, 1)
     assert torch.equal(floats, conv.weight_fake_quant(conv.weight))
+
+
+def test_what_decodes_the_outputs_is_no_high_precision() -> None:
+    body = (
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear(wq, s) g = MatMul(d, w)"
+        " b = Add(g, c) r = Reshape(b, n) e = Sigmoid(r) o = Reshape(e, n)"
+    )
+    given = {"s": 0.1, "z": np.int8(0), "wq": np.ones((4, 2), np.int8), "c": [0.5, 1.0], "n": np.array([-1], np.int64)}
+    found = qdq.summary(ir.from_proto(graph(body, "float[3, 4] x", "float o", **given)))  # type: ignore[arg-type]
+    rows = {row.op_type: (row.quantized, row.high_precision, row.floating) for row in found.ops}
+    assert rows == {"MatMul": (0, 1, 0), "Add": (0, 1, 0), "Reshape": (0, 1, 1), "Sigmoid": (0, 0, 1)}
+    assert found.coverage == pytest.approx(3 / 5)
 
 
 def test_a_summary_tells_what_computes_in_what(foreign: Path, exported: ExportedModel) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from nashquant import set_march
+from nashquant import qdq, set_march
 from nashquant.quantization import hbdk4
 
 from .outputs import check_folders
@@ -40,6 +40,8 @@ def export(
     """Write a prepared model as a QDQ ONNX file, compared with the model in ONNX Runtime."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     check_folders(out, plain, encodings, quant_config, integers, picture)
+    if picture is not None:
+        qdq.check_picture(picture)
     if march is not None:
         set_march(march)
     model, inputs = prepared_model(source)

@@ -27,6 +27,8 @@ def inspect(
 ) -> None:
     """Show what a QDQ ONNX file consists of: operators, dtypes, scales, what stays in floating point."""
     check_folders(picture)
+    if picture is not None:
+        qdq.check_picture(picture)
     console = Console(highlight=False, markup=False)
     read = qdq.read(model)
     found = qdq.summary(read)

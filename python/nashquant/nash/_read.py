@@ -11,7 +11,7 @@ import onnx_ir.passes.common as passes
 
 from nashquant import qdq
 
-__all__ = ["read"]
+__all__ = ["read", "to_bytes"]
 
 
 def read(source: object) -> ir.Model:
@@ -38,6 +38,12 @@ def read(source: object) -> ir.Model:
     for i, node in enumerate(model.graph):
         node.name = node.name or f"{node.op_type}_{i}"
     return model
+
+
+def to_bytes(model: ir.Model) -> bytes:
+    """What `read` takes again once it is parsed, weights kept in a file of their own included."""
+    content: bytes = ir.to_proto(ir.external_data.load_to_model(model)).SerializeToString()
+    return content
 
 
 def _load(source: object) -> ir.Model:

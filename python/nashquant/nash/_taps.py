@@ -28,7 +28,7 @@ _COORDINATES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric
 
 @dataclass(frozen=True, eq=False)
 class Resizing:
-    """What the attributes and operands of a Resize say. `computed` sizes are known when it runs; of no `axes`, all."""
+    """What a Resize says. `computed` sizes or scales are known when it runs; of no `axes`, all."""
 
     mode: str
     coordinates: str
@@ -51,7 +51,10 @@ class Resizing:
         at = 1 if old else 2
         given = [plan.constant(node.inputs[i]) if len(node.inputs) > i else None for i in (at, 3)]
         scales, sizes = (None if each is None or not each.numel() else each for each in given)
-        computed = node.inputs[3] if scales is None and sizes is None and len(node.inputs) > 3 else None
+        computed = None
+        if scales is None and sizes is None:
+            operands = (node.inputs[i] if len(node.inputs) > i else None for i in (3, at))
+            computed = next((each for each in operands if each is not None and not _is_empty(plan, each)), None)
         if scales is None and sizes is None and (computed is None or not plan.is_outside(computed)):
             raise NotIntegerError("its size is computed")
         coordinates = str(attribute(node, "coordinate_transformation_mode", "asymmetric" if old else "half_pixel"))
@@ -74,14 +77,18 @@ class Resizing:
     def along(self, shape: Sequence[int], computed: Tensor | None) -> list[tuple[int, Tensor, Tensor]]:
         """For each axis that changes: the axis, and of each element the indices and weights `[size, taps]`, int64."""
         found = []
-        sizes = self.sizes if computed is None else computed.tolist()
+        sizes, scales = self.sizes, self.scales
+        if computed is not None and computed.is_floating_point():
+            scales = tuple(computed.tolist())
+        elif computed is not None:
+            sizes = tuple(computed.tolist())
         for i, axis in enumerate(self.axes or range(len(shape))):
             size = shape[axis]
             if sizes is not None:
                 length, scale = sizes[i], sizes[i] / size
             else:
-                assert self.scales is not None
-                scale = self.scales[i]
+                assert scales is not None
+                scale = scales[i]
                 length = int(size * scale)
             if length != size or scale != 1.0:
                 found.append((axis % len(shape), *self._taps(size, length, scale)))
@@ -118,6 +125,11 @@ class Resizing:
             adjustment = length / (scale * size)
             return size / 2 * (1 - adjustment) + (i + 0.5) / scale - 0.5
         return (i + 0.5) / scale - 0.5
+
+
+def _is_empty(plan: Plan, value: ir.Value) -> bool:
+    constant = plan.constant(value)
+    return constant is not None and not constant.numel()
 
 
 def _nearest(x: Tensor, rounding: str) -> Tensor:

@@ -52,7 +52,7 @@ class Comparison:
         overflows: by layer, accumulators that left the chip's 32 bits, also of layers without a quantizer.
         outputs: for each output, the largest difference between the two models.
         top1: the share of rows whose largest score is at the same place, of the first output `[N, classes]`; or None.
-        unmatched: quantizers that only one of the two models has, or calls more often than the other.
+        unmatched: quantizers that only one of the two models has, calls more often than the other, or on other shapes.
     """
 
     layers: tuple[LayerComparison, ...]
@@ -116,9 +116,13 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
         data: batches, each a tensor or a tuple of inputs; or one tensor, which is one batch.
 
     Raises:
+        TypeError: `integer` is no integer model, or `prepared` no module.
         ValueError: `data` is empty, or no quantizer of the integer model is one of `prepared`.
         RuntimeError: `prepared` is not in eval mode and VALIDATION; its mode and states are never changed.
     """
+    if not isinstance(integer, IntegerModel) or not isinstance(prepared, nn.Module):
+        given = f"{type(prepared).__name__} and {type(integer).__name__}"
+        raise TypeError(f"compare takes the prepared model, then the integer model, not {given}")
     quantizers = {name: m for name, m in prepared.named_modules() if isinstance(m, FakeQuantize)}
     points = [point for point in integer.points if point.quantizer in quantizers]
     if not points:
@@ -148,7 +152,8 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
                 continue
             theirs = calls[turn]
             if theirs.shape != ours.shape:
-                unmatched.append(f"{point.quantizer} (integer only)")
+                shapes = f"{list(theirs.shape)} in the prepared model, {list(ours.shape)} in the integer one"
+                unmatched.append(f"{point.quantizer} ({shapes})")
                 continue
             scale = quantizers[point.quantizer].scale.double()
             steps = torch.round(theirs.double() / scale).long()

@@ -50,7 +50,7 @@ def convert(
     graph = read(model)
     chip = _march(march, graph.metadata_props.get("nashquant.march"))
     plan = Plan(graph, REGISTRY, chip.spec.arithmetic)
-    return IntegerModel.of(plan, chip)
+    return IntegerModel.of(plan, graph, chip)
 
 
 def _march(given: March | str | None, stated: str | None) -> March:

@@ -16,10 +16,19 @@ from ._step import Step
 from .report import Report
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from ._plan import Plan
 
 __all__ = ["IntegerModel", "Point"]
 
+_DTYPES = {  # of inputs, by the names of ONNX; others are not checked
+    "FLOAT": torch.float32,
+    "DOUBLE": torch.float64,
+    "FLOAT16": torch.float16,
+    "BOOL": torch.bool,
+    **{name.upper(): getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
+}
 Watch = Callable[[Step, Sequence[Tensor], Sequence[Tensor]], None]
 
 
@@ -53,6 +62,8 @@ class IntegerModel:
         outputs: names.
         points: where each quantizer of an activation left its integers.
         held: names of the quantizers of weights and other constants.
+
+    It can be pickled and copied: it is then made again of its graph.
     """
 
     march: March
@@ -62,9 +73,10 @@ class IntegerModel:
     points: tuple[Point, ...]
     held: frozenset[str]
     _slots: tuple[str, ...]
+    _graph: ir.Model
 
     @classmethod
-    def of(cls, plan: Plan, march: March) -> IntegerModel:
+    def of(cls, plan: Plan, graph: ir.Model, march: March) -> IntegerModel:
         """The model of a finished plan; each tensor is let go after the step that needs it last."""
         kept = set(plan.outputs)
         steps: list[Step] = []
@@ -82,13 +94,14 @@ class IntegerModel:
             tuple(plan.points),
             frozenset(plan.held),
             tuple(plan.outputs),
+            graph,
         )
 
     def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs for `inputs`, one tensor for each input of the graph; a single output by itself.
 
         Raises:
-            TypeError: an input is no tensor.
+            TypeError: an input is no tensor, or of another dtype than the graph takes.
             ValueError: there are more or fewer inputs than the graph has.
         """
         outputs = self._run(inputs, None, keep=False)[0]
@@ -119,6 +132,11 @@ class IntegerModel:
         """What is integer, and what runs as float and why. `print(model.report)`."""
         return Report.of(self.march, self.steps)
 
+    def __reduce__(self) -> tuple[Callable[..., IntegerModel], tuple[bytes, March]]:
+        from ._read import to_bytes  # needs onnx
+
+        return _again, (to_bytes(self._graph), self.march)
+
     def __repr__(self) -> str:
         takes, gives = ", ".join(self.inputs), ", ".join(self.outputs)
         return f"IntegerModel(({takes}) -> {gives}; {self.report.summary} for {self.march.value})"
@@ -128,9 +146,12 @@ class IntegerModel:
     ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         if len(inputs) != len(self.inputs):
             raise ValueError(f"the model takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), not {len(inputs)}")
-        for name, x in zip(self.inputs, inputs, strict=True):
+        for value, x in zip(self._graph.graph.inputs, inputs, strict=True):
             if not isinstance(x, Tensor):
-                raise TypeError(f"input {name!r} is {type(x).__name__}, expected a torch.Tensor")
+                raise TypeError(f"input {value.name!r} is {type(x).__name__}, expected a torch.Tensor")
+            expected = None if value.dtype is None else _DTYPES.get(value.dtype.name)
+            if expected not in (None, x.dtype):
+                raise TypeError(f"input {value.name!r} is {x.dtype}, but the model takes {expected}")
         slots = dict(zip(self.inputs, (x.detach() for x in inputs), strict=True))
         with torch.no_grad():
             for step in self.steps:
@@ -147,6 +168,14 @@ class IntegerModel:
                     for slot in step.last:
                         slots.pop(slot, None)
         return tuple(slots[slot] for slot in self._slots), slots
+
+
+def _again(graph: bytes, march: March) -> IntegerModel:
+    import onnx
+
+    from .convert import convert
+
+    return convert(onnx.load_model_from_string(graph), march)
 
 
 def overflow(step: Step, given: Sequence[Tensor], march: March) -> int:

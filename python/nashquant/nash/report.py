@@ -77,14 +77,11 @@ class Report:
     def summary(self) -> str:
         """In one line."""
         floats = len(self.floats)
-        outside = ((self.in_front, "in front of"), (self.behind, "behind"))
-        return ", ".join(
-            [
-                f"{self.coverage:.1%} integer",
-                f"{floats or 'no'} float step{'s' if floats != 1 else ''}",
-                *(f"{len(rows)} {where} the quantizers" for rows, where in outside if rows),
-            ]
-        )
+        told = f"{self.coverage:.1%} integer, {floats or 'no'} float step{'s' if floats != 1 else ''}"
+        outside = ((self.in_front, "in front"), (self.behind, "behind"))
+        if not (counts := [f"{len(rows)} {where}" for rows, where in outside if rows]):
+            return told
+        return f"{told} between the quantizers; not counted, as float: {', '.join(counts)}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

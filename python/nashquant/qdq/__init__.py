@@ -1,6 +1,6 @@
 """QDQ ONNX files, ours and others': what is on which grid, drawn, counted, and written down for other tools."""
 
-from .draw import draw
+from .draw import check_picture, draw
 from .encodings import encodings
 from .file import read
 from .grids import Grid, grids
@@ -13,6 +13,7 @@ __all__ = [
     "Grid",
     "Plain",
     "Summary",
+    "check_picture",
     "draw",
     "encodings",
     "grids",

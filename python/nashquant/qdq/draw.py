@@ -15,7 +15,7 @@ from .layout import Layout, layout
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["draw"]
+__all__ = ["check_picture", "draw"]
 
 COLORS = {"int4": "#7b3294", "int8": "#1b7f5c", "uint8": "#1b7f5c", "int16": "#c05a00", "uint16": "#c05a00"}
 FLOAT, INK = "#7a7a7a", "#222222"
@@ -40,13 +40,24 @@ def draw(model: ir.Model, path: str | os.PathLike[str]) -> Path:
         ImportError: matplotlib is missing.
         ValueError: another suffix; scales for blocks.
     """
+    path = check_picture(path)
+    boxes, edges = _contents(model.graph)
+    _paint(boxes, edges, layout(list(boxes), list(edges)), path)
+    return path
+
+
+def check_picture(path: str | os.PathLike[str]) -> Path:
+    """`path`, if a picture can be drawn there.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: its suffix is not .svg or .png.
+    """
     path = Path(path)
     if path.suffix.lower() not in (".svg", ".png"):
         raise ValueError(f"a picture is .svg or .png, not {path.name!r}")
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError("drawing needs matplotlib: pip install nashquant[draw]")
-    boxes, edges = _contents(model.graph)
-    _paint(boxes, edges, layout(list(boxes), list(edges)), path)
     return path
 
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["OpRow", "Summary", "summary"]
 
+_PASS_ON = frozenset(
+    {
+        *("Add", "BatchNormalization", "Cast", "Clip", "Expand", "Flatten", "Gather", "Identity"),
+        *("Relu", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
+    }
+)
 _PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -23,7 +29,8 @@ class OpRow:
 
     Attributes:
         quantized: how many of it lie between grids: all floats they read come from one, and what they give goes to one.
-        high_precision: how many read from grids and give an output of the model, as a GEMM's accumulator.
+        high_precision: how many read from grids and give an output of the model, as a GEMM's accumulator; and what
+            moves or clips that, or adds constants to it.
         floating: the others.
         dtypes: what they read, and how many times: "int8 × int8", "int16".
     """
@@ -98,18 +105,28 @@ def summary(model: ir.Model) -> Summary:
 def _kind(node: ir.Node, above: _Above, below: _Below) -> str | None:
     """What a node computes in; None if it computes no floats of the input (shapes, constants)."""
     reads = [above(value) for value in node.inputs if value is not None]
-    if "input" not in reads and "grid" not in reads:
+    if set(reads) <= {"constant"}:
         return None
     if "input" in reads:
         return "floating"
     ends = {below(value) for value in node.outputs}
     if ends <= {"grid"}:
         return "quantized"
-    return "high_precision" if "mixed" not in ends else "floating"
+    return "high_precision" if "mixed" not in ends and _from(node, reads) != "computed" else "floating"
+
+
+def _from(node: ir.Node, reads: list[str]) -> str:
+    """Where the floats come from that `node` makes: it may pass on those of one value."""
+    others = [read for read in reads if read != "constant"]
+    if node.op_type in _PASS_ON and len(others) == 1:
+        return others[0]
+    return "sum" if set(others) == {"grid"} else "computed"
 
 
 class _Above:
-    """Where the floats of a value come from: "grid", "input" (a float input of the model), "constant" or "shape"."""
+    """Where the floats of a value come from: "grid", "sum" (of such, by one op), "computed" (by several), "input" (of
+    the model) or "constant".
+    """
 
     def __init__(self) -> None:
         self._known: dict[ir.Value, str] = {}
@@ -128,7 +145,9 @@ class _Above:
         if node.op_type in ("Shape", "Size"):
             return "constant"
         reads = [self(each) for each in node.inputs if each is not None]
-        return "input" if "input" in reads else "grid" if "grid" in reads else "constant"
+        if "input" in reads or set(reads) <= {"constant"}:
+            return "input" if "input" in reads else "constant"
+        return _from(node, reads)
 
 
 class _Below:

@@ -102,6 +102,51 @@ def test_a_layer_is_not_blamed_for_what_the_one_before_it_does(tmp_path: Path) -
     assert exported.verify().layers == ()
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_sums_that_are_an_output_are_a_layer_in_their_own_steps(moved: bool, tmp_path: Path) -> None:
+    steps = [0.01, 0.03]
+    linear = QuantizedLinear(torch.randn(2, 8).clamp(-1, 1), quantizer(steps, ch_axis=0))
+    model = nn.Sequential(OneQuantizer(quantizer(0.5)), linear, nn.Flatten(0) if moved else nn.Identity()).eval()
+    exported = export(model, torch.randn(4, 8) * 20, path=tmp_path / "m.onnx")
+    first, sums = exported.verify(per_layer=True).layers
+    assert (first.name, sums.name, sums.dtype, sums.elements, sums.unequal) == ("0.quant", "1", "accumulator", 8, 0)
+    with torch.no_grad():
+        linear.bias.add_(3 * 0.5 * torch.tensor(steps))
+    agreement = exported.verify(per_layer=True)
+    assert agreement.layers[1].unequal == 8
+    assert agreement.layers[1].steps == pytest.approx(9 if moved else 3, abs=0.01)  # moved: of the finest channel
+    assert agreement.beyond[0] == "1"
+    assert "8 sums in another order" in str(agreement)
+
+
+def test_sums_that_leave_the_bits_of_an_f32_are_measured_in_what_it_can_tell() -> None:
+    y = torch.tensor([2.0**24, 1.0])
+    place = Point("a", y, torch.tensor(1.0, dtype=torch.float64)).compare(y + torch.tensor([8.0, 4.0]))
+    assert (place.dtype, place.steps, place.unequal) == ("accumulator", 0.5, 0)
+    assert Point("a", y, torch.tensor(16.0, dtype=torch.float64)).compare(y + 8).steps == 0.5
+
+
+class Token(nn.Module):
+    """A constant in front of each sample, as in a ViT."""
+
+    def __init__(self, token: Tensor) -> None:
+        super().__init__()
+        self.token, self.first, self.second = nn.Parameter(token), quantizer(0.01, qint16), quantizer(0.01, qint16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((self.first(self.token.expand(x.shape[0], -1)), self.second(x)))
+
+
+def test_a_constant_that_grows_with_the_batch_is_stored_on_its_grid(tmp_path: Path) -> None:
+    token = ties_of_division(0.01)[None]
+    model, x = Token(token).eval(), torch.zeros(2, token.shape[1])
+    exported = export(model, x, path=tmp_path / "m.onnx", dynamic_batch=True)
+    agreement = exported.verify(torch.zeros(3, token.shape[1]), per_layer=True)
+    assert agreement.steps["first"] == 0.0
+    assert agreement.outputs[0].unequal == 0
+    assert torch.equal(model.token, token)
+
+
 def test_dividing_and_multiplying_by_the_inverse_seldom_differ(tmp_path: Path) -> None:
     model, x = OneQuantizer(quantizer(0.01, qint16)), torch.linspace(-330, 330, 200_001)
     exported = export(model, x, path=tmp_path / "m.onnx")

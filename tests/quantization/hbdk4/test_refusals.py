@@ -97,6 +97,20 @@ def test_a_scale_that_was_never_set_is_told(tmp_path: Path) -> None:
     assert caught[0].filename == __file__
 
 
+def test_example_inputs_that_tell_nothing(tmp_path: Path) -> None:
+    model = OneQuantizer(quantizer(0.5))
+    refused(model, torch.ones(0, 3), ValueError, "example input 'x' is empty: its shape is [0, 3]", tmp_path / "m.onnx")
+    x = torch.tensor([1.0, torch.nan, torch.nan])
+    refused(model, x, ValueError, "example input 'x' holds 2 NaN", tmp_path / "m.onnx")
+
+
+def test_a_model_or_input_in_bfloat16(tmp_path: Path) -> None:
+    message = "bfloat16 cannot be exported, since ONNX Runtime's CPU does not compute in it, but so is "
+    model, x = ResidualBlock().eval().to(torch.bfloat16), torch.ones(1, 3, 4, 4)
+    refused(model, x, ValueError, f"{message}'conv.weight'", tmp_path / "m.onnx")
+    refused(ResidualBlock().eval(), x.bfloat16(), ValueError, f"{message}'x'", tmp_path / "m.onnx")
+
+
 def test_example_inputs_that_do_not_run(tmp_path: Path) -> None:
     message = "the model does not run on example_inputs (x: float32[1, 3, 4, 4]): "
     refused(ResidualBlock().eval(), torch.ones(1, 3, 4, 4), ValueError, message, tmp_path / "m.onnx")

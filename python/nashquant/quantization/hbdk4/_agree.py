@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ._grid import Grid
 
+_SUM_BITS = 20  # of the 24 of an f32, that a sum of many has right
+
 
 @dataclass(frozen=True)
 class Place:
@@ -19,8 +21,8 @@ class Place:
 
     Attributes:
         name: the quantizer's, or the output's.
-        dtype: "int8", "int16", ...; "high precision" for an output that comes from no quantizer, "exact" for one that
-            holds integers or bools.
+        dtype: "int8", "int16", ...; "accumulator" for a layer without a quantizer, whose sums are an output; "high
+            precision" for an output that comes from no quantizer, "exact" for one that holds integers or bools.
         elements: how many numbers were compared.
         unequal: how many of them are not on the same step.
         by_division: of these, those that are explained by QuantizeLinear alone: it divides by the scale where the
@@ -66,7 +68,8 @@ class Agreement:
     happens more. Compare integers with integers to know what the chip will compute.
 
     Attributes:
-        layers: one for each quantizer of an activation, in the order they run.
+        layers: one for each quantizer of an activation, in the order they run; then those without one, whose sums are
+            an output, in steps of the sums, `scale_x · scale_w`, or of a 2^20th of the largest where that is more.
         outputs: one for each output. One in high precision is measured in int8 steps of its own range,
             `max|y| / 127.5`.
     """
@@ -114,6 +117,8 @@ def _why(place: Place, layer: bool) -> str:
     if not layer:
         return "carried on from the layers"
     counts = {"divided, not multiplied": place.by_division, "sums in another order": place.unequal - place.by_division}
+    if place.dtype == "accumulator":
+        counts = {"sums in another order": place.unequal}
     return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
 
 
@@ -123,12 +128,12 @@ class Point:
 
     Attributes:
         y: what it computed.
-        grid: the grid `y` is on; None for an output that is on none.
+        grid: the grid `y` is on, or the steps of its sums; None for an output that is on none.
     """
 
     name: str
     y: Tensor
-    grid: Grid | None
+    grid: Grid | Tensor | None
 
     def compare(self, given: Tensor, entering: Tensor | None = None) -> Place:
         """How far `given` is from the model, where `entering` is what was quantized to it."""
@@ -136,7 +141,7 @@ class Point:
         difference = (given.double() - self.y.detach().cpu().double()).abs() / step.cpu().double()
         unequal = ~(difference <= 0.5)  # so that NaN counts
         by_division = torch.zeros((), dtype=torch.bool)
-        if entering is not None and self.grid is not None:
+        if entering is not None and isinstance(self.grid, Grid):
             again = self.grid.fake_quantize(entering)
             by_division = unequal & (again == self.y.detach().cpu().to(again.dtype))
         return Place(
@@ -150,6 +155,9 @@ class Point:
         )
 
     def _step(self) -> tuple[Tensor, str, float]:
+        if isinstance(self.grid, Tensor):
+            largest = self.y.detach().abs().max().double() if self.y.numel() else torch.zeros(())
+            return self.grid.clamp(min=float(largest) * 2.0**-_SUM_BITS), "accumulator", 2.0
         if self.grid is not None:
             step = self.grid.along(self.grid.scale, self.y.dim())
             return step, self.grid.dtype, max(2.0, (self.grid.qmax - self.grid.qmin + 1) / 128)

@@ -19,6 +19,7 @@ from ._agree import Agreement
 from ._biases import keep_biases
 from ._calls import record_calls
 from ._convert import capture, convert
+from ._expanded import keep_expanded
 from ._faces import Face
 from ._moves import keep_on_grid
 from ._names import name_axes, name_nodes, name_values
@@ -51,6 +52,7 @@ def build(model: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[Any], fa
     calls = find_calls(graph, record_calls(program, tensors))
     store_quantized(converted, calls)
     calls = {node: call for node, call in calls.items() if node.graph is graph}  # the others led nowhere
+    keep_expanded(converted, calls)
     keep_on_grid(graph, calls)
     keep_biases(converted)
     name_values(graph, inputs.names, outputs.names)

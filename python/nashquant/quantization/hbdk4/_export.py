@@ -15,7 +15,7 @@ from ._exported import ExportedModel, Origin
 from ._faces import check_apart, face
 from ._flat import Flat, FlatInputs, flat_outputs
 from ._place import place, require
-from ._ready import check_ready, float_ops
+from ._ready import check_numbers, check_ready, float_ops
 
 
 def export(
@@ -67,7 +67,8 @@ def export(
         ImportError: onnx, onnxscript or onnx-ir is missing.
         TypeError: `model` is not a module; a name is not a string.
         ValueError: the model is not prepared, or lost a quantizer since; a quantizer's range is not the whole of an
-            integer type; the example inputs don't run, or have no batch that may change; the number of names or texts
+            integer type; the example inputs don't run, are empty, hold NaN or have no batch that may change; something
+            is bfloat16; the number of names or texts
             is wrong, or names are not unique.
         RuntimeError: no march is set; the model is not in eval mode and VALIDATION; torch can't follow its
             forward; ONNX has no word for an op.
@@ -84,6 +85,7 @@ def export(
     args = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
     inputs = FlatInputs(model, args, example_kw_inputs or {})
     shapes = inputs.batch_shapes(dynamic_shapes) if dynamic_batch else inputs.shapes(dynamic_shapes)
+    check_numbers(model, dict(zip(inputs.names, inputs.tensors, strict=True)))
     faces = (
         face("input", inputs.names, input_names, input_descs, native_pytree),
         face("output", _outputs(model, inputs), output_names, output_descs, native_pytree),

@@ -6,7 +6,8 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from nashquant.dtype import QuantDType, qint4, qint8, qint16
 from nashquant.quantization.fake_quantize import (
@@ -69,6 +70,25 @@ def check_prepared(model: nn.Module) -> dict[str, Quantizer]:
             check_range(quantizer.quant_min, quantizer.quant_max, name)
     _check_planned(model)
     return quantizers
+
+
+def check_numbers(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
+    """Nothing, if `model` can be exported in its dtypes, and `inputs` tell something.
+
+    Raises:
+        ValueError: something is bfloat16; an input is empty or holds NaN.
+    """
+    held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    if found := [name for name, tensor in {**held, **inputs}.items() if tensor.dtype == torch.bfloat16]:
+        raise ValueError(
+            f"bfloat16 cannot be exported, since ONNX Runtime's CPU does not compute in it, but so is {_some(found)}: "
+            "call model.float(), and give example inputs in float32"
+        )
+    for name, tensor in inputs.items():
+        if not tensor.numel():
+            raise ValueError(f"example input {name!r} is empty: its shape is {list(tensor.shape)}")
+        if tensor.is_floating_point() and (number := int(tensor.isnan().sum())):
+            raise ValueError(f"example input {name!r} holds {number} NaN")
 
 
 def check_range(qmin: int, qmax: int, where: str) -> None:

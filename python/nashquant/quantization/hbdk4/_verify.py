@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -13,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from ._agree import Agreement, Point, merged
+from ._agree import Agreement, Place, Point, merged
 from ._calls import Call, record_calls
 from ._moves import MOVES
+from ._products import Product, product_of
 from ._runtime import run
 
 
@@ -43,6 +43,7 @@ class Verifier:
         program: its calls, as they were exported.
         inputs: what the file calls its inputs.
         layers: the quantizers of activations.
+        products: what gives an output in high precision.
         outputs: what the file calls its outputs; with the call that made what is in it, if that was only moved since.
     """
 
@@ -50,6 +51,7 @@ class Verifier:
     program: ExportedProgram
     inputs: tuple[str, ...]
     layers: tuple[Layer, ...]
+    products: tuple[Product, ...]
     outputs: tuple[tuple[str, str | None], ...]
 
     @classmethod
@@ -67,7 +69,12 @@ class Verifier:
             if not call.weight and (quantize := _producer(node)) is not None
         ]
         outputs = [(_name(value), _source(value, calls)) for value in graph.outputs]
-        return cls(flat, program, tuple(map(_name, graph.inputs)), tuple(layers), tuple(outputs))
+        products = tuple(
+            product
+            for i, value in enumerate(graph.outputs)
+            if outputs[i][1] is None and (product := product_of(value, i)) is not None
+        )
+        return cls(flat, program, tuple(map(_name, graph.inputs)), tuple(layers), products, tuple(outputs))
 
     def compare(self, file: Path, tensors: Sequence[Tensor], per_layer: bool) -> Agreement:
         """What ONNX Runtime makes of `file`, each node as it is there, beside what the model computes."""
@@ -76,7 +83,7 @@ class Verifier:
             calls = record_calls(self.program, tensors)
             outputs = self._outputs(tensors, calls)
             given = run(file, [point.name for point in outputs], inputs, folder=file.parent)
-            places = self._layers(file, inputs, calls) if per_layer else ()
+            places = self._layers(file, inputs, calls, outputs) if per_layer else ()
         return Agreement(places, tuple(point.compare(given[point.name]) for point in outputs))
 
     def optimized(self, file: Path, tensors: Sequence[Tensor]) -> Agreement:
@@ -94,14 +101,17 @@ class Verifier:
             points.append(Point(name, y, grid if grid is not None and grid.axis is None else None))
         return points
 
-    def _layers(self, file: Path, inputs: Mapping[str, Tensor], calls: Mapping[str, Call]) -> Any:
+    def _layers(
+        self, file: Path, inputs: Mapping[str, Tensor], calls: Mapping[str, Call], outputs: Sequence[Point]
+    ) -> tuple[Place, ...]:
         """Each layer by itself: it is given what the prepared model has in front of it."""
         model = onnx.load(str(file), load_external_data=False)
         known = {layer.value: calls[layer.call].y.detach().cpu().float() for layer in self.layers}
         _cut(model, known)
         feeds = {**inputs, **known}
         wanted = [layer.entering for layer in self.layers if layer.entering not in feeds]
-        names = list(dict.fromkeys([*wanted, *map(_own, known)]))
+        sums = [outputs[product.output].name for product in self.products]
+        names = list(dict.fromkeys([*wanted, *map(_own, known), *sums]))
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         used = {name for node in model.graph.node for name in node.input}
@@ -111,11 +121,16 @@ class Verifier:
         model.graph.input.extend(kept)
         given = run(model.SerializeToString(), names, feeds, folder=file.parent) if names else {}
         found = {**inputs, **known, **given}
-        return merged(
+        rounded = [
             Point(call.quantizer, call.y, call.grid).compare(given[_own(layer.value)], found[layer.entering])
             for layer in self.layers
             for call in (calls[layer.call],)
-        )
+        ]
+        summed = [
+            Point(product.layer, outputs[product.output].y, product.scale).compare(given[name])
+            for product, name in zip(self.products, sums, strict=True)
+        ]
+        return merged([*rounded, *summed])
 
 
 def _cut(model: onnx.ModelProto, values: Mapping[str, Tensor]) -> None:
