@@ -15,7 +15,7 @@ use super::{
     tile::{Columns, Rows},
     weight::{PANEL, QuadLine},
 };
-use crate::{Isa, isa::per_isa};
+use crate::Isa;
 
 /// Rows of a register: of activations, of groups along the depth, or of sums.
 const ROWS: usize = Byte::ROWS;
@@ -87,20 +87,6 @@ struct Block {
     acc: *mut i32,
     lower_acc: *mut i32,
     width: usize,
-}
-
-/// What the sums of 16 rows begin with, where that is the same for all. From one row that is read 16 times (a stride of
-/// 0) the registers are loaded five times as slowly.
-#[repr(C, align(64))]
-struct Start([[i32; 2 * PANEL]; ROWS]);
-
-impl Start {
-    #[inline(always)]
-    fn of(row: &[i32]) -> Self {
-        let mut rows = [[0; 2 * PANEL]; ROWS];
-        rows.iter_mut().for_each(|each| each.copy_from_slice(row));
-        Self(rows)
-    }
 }
 
 /// One of those that follow.
@@ -206,7 +192,6 @@ block!(unsigned_unsigned, unsigned_unsigned_flat, "tdpbuud");
 
 /// As [`super::tile::bytes`]. `count` rows are filled up to whole tiles.
 pub(super) fn bytes(
-    isa: Isa,
     _cut: &Registers,
     signs: (bool, bool),
     a: Rows<'_, Byte>,
@@ -218,7 +203,7 @@ pub(super) fn bytes(
     assert!(a.steps > 0 && a.steps.is_multiple_of(ROWS) && b.count > 0 && b.count.is_multiple_of(2));
     assert!(a.count > 0 && a.a.len() >= (rows / ROWS - 1) * a.stride + ROWS * a.steps * 4);
     assert!(b.b.len() >= (b.count - 1) * b.panel + a.steps && acc.len() >= rows * width);
-    assert!(start.is_none_or(|start| start.len() >= width));
+    assert!(start.is_none_or(|start| start.len() >= ROWS * width));
     let (tall, flat) = match signs {
         (true, true) => (signed_signed as Multiply, signed_signed_flat as Multiply),
         (true, false) => (signed_unsigned as _, signed_unsigned_flat as _),
@@ -226,15 +211,14 @@ pub(super) fn bytes(
         (false, false) => (unsigned_unsigned as _, unsigned_unsigned_flat as _),
     };
     for panel in (0..b.count).step_by(2) {
-        let start = start.map(|start| &start[panel * PANEL..][..2 * PANEL]);
-        let same = start.map(|start| per_isa!(isa, Start::of, [], (start: &[i32]) -> Start));
+        let tile = start.map(|start| start[panel * PANEL * ROWS..].as_ptr());
         for row in (0..a.count).step_by(Byte::HEIGHT) {
             let rows_from = &a.a[row / ROWS * a.stride..];
             let left = b.b[panel * b.panel..].as_ptr();
             let acc = acc[row * width + panel * PANEL..].as_mut_ptr();
             let lower_acc = acc.wrapping_add(ROWS * width);
-            let (start, lower_start, from_start) = match &same {
-                Some(Start(start)) => (start.as_ptr().cast(), start.as_ptr().cast(), 2 * PANEL),
+            let (start, lower_start, from_start) = match tile {
+                Some(tile) => (tile, tile, 2 * PANEL),
                 None => (acc.cast_const(), lower_acc.cast_const(), width),
             };
             let at = Block {

@@ -2,7 +2,7 @@
 
 use super::{
     Finish,
-    bytes::Byte,
+    bytes::{self, Byte},
     form::{Form, Part, Raised},
     room::Room,
     signed::Signed,
@@ -28,6 +28,8 @@ pub(crate) struct Offsets {
     each: Vec<i64>,
     /// The same modulo 2^32, where no sum leaves i32.
     narrow: Option<Vec<i32>>,
+    /// That, as the form has it whose sums begin with whole tiles.
+    tiles: Room<i32>,
 }
 
 impl Weight {
@@ -48,7 +50,10 @@ impl Weight {
                 bias(output) - (i64::from(zero_point) + raised) * sum;
         }
         let fits = bound <= i32::MAX as u128;
-        Offsets { narrow: fits.then(|| each.iter().map(|offset| *offset as i32).collect()), each }
+        let narrow: Option<Vec<_>> = fits.then(|| each.iter().map(|offset| *offset as i32).collect());
+        let tiled = matches!(self.panels, Panels::Bytes(..)) && !self.raises(rows);
+        let tiles = narrow.as_deref().filter(|_| tiled).map_or_else(|| Room::new(0), bytes::tiles);
+        Offsets { each, narrow, tiles }
     }
 
     /// Writes `rows` rows of `y`.
@@ -133,7 +138,11 @@ impl Part<'_> {
         let (offset, whole) = (first..first + width, rows.next_multiple_of(A::HEIGHT) * width);
         let (acc, y) = (&mut acc[..whole], &mut y[channel..]);
         if let Some(narrow) = &offsets.narrow {
-            sums::narrow(self, a, rows, &narrow[offset], acc);
+            let start = match A::START {
+                1 => &narrow[offset.clone()],
+                tile => &offsets.tiles.get()[offset.start * tile..offset.end * tile],
+            };
+            sums::narrow(self, a, rows, &narrow[offset], start, acc);
             finish.rows(weight.isa, &acc[..rows * width], lie, y);
         } else {
             let wide = &mut wide[..whole];

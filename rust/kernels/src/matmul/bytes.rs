@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::{
     form::{Form, Part},
+    room::Room,
     tile::{self, Rows},
-    weight::{Panels, Weight},
+    weight::{PANEL, Panels, Weight},
 };
 use crate::{integer::Integer, isa::per_isa};
 
@@ -22,8 +23,19 @@ impl Byte {
     pub(super) const LINE: usize = 64;
 }
 
+/// Each two panels of `row`, once for every row of a register. To make a register of one row, it would be read 16 times,
+/// which takes five times as long.
+pub(super) fn tiles(row: &[i32]) -> Room<i32> {
+    let mut tiles = Room::new(Byte::ROWS * row.len());
+    for (row, tile) in row.chunks(2 * PANEL).zip(tiles.values().chunks_mut(Byte::ROWS * 2 * PANEL)) {
+        tile.chunks_mut(row.len()).for_each(|of_tile| of_tile.copy_from_slice(row));
+    }
+    tiles
+}
+
 impl Form for Byte {
     const HEIGHT: usize = 2 * Self::ROWS;
+    const START: usize = Self::ROWS;
     const PIECE: usize = 8192; // of 4; 32768 * 255 * 255 < 2^31, and so is 32768 * 2 * 255 * 128
 
     fn planes(weight: &Weight) -> usize {

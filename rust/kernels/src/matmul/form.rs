@@ -31,6 +31,8 @@ pub(super) trait Form: Copy + Default {
     const HEIGHT: usize;
     /// Steps of the depth whose sums fit into i32.
     const PIECE: usize;
+    /// Rows of what sums begin with: one for all, or those of a tile.
+    const START: usize = 1;
 
     /// How many there are of one activation.
     fn planes(_weight: &Weight) -> usize {
@@ -40,7 +42,7 @@ pub(super) trait Form: Copy + Default {
     fn places(weight: &Weight) -> usize;
     /// Writes whole rows, filled up to the groups of the weight, to their places in `a`.
     fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [Self]);
-    /// Adds the products at a place to `acc`; or writes them, and adds `start` to each row.
+    /// Adds the products at a place to `acc`; or writes them, and adds `start`, [`Self::START`] rows, to all.
     fn multiply(
         part: &Part<'_>,
         a: &[Self],

@@ -17,6 +17,10 @@ impl<T: Copy + Default> Room<T> {
         Self { all, first, n }
     }
 
+    pub(super) fn get(&self) -> &[T] {
+        &self.all[self.first..][..self.n]
+    }
+
     pub(super) fn values(&mut self) -> &mut [T] {
         &mut self.all[self.first..][..self.n]
     }

@@ -6,23 +6,32 @@
 
 use super::{
     block::PANELS,
+    bytes::Byte,
     form::{Form, Part},
     weight::PANEL,
 };
 use crate::isa::per_isa;
 
 /// Where sums begin that come without an offset.
-const ZEROS: [i32; PANELS * PANEL] = [0; PANELS * PANEL];
+static ZEROS: [i32; Byte::ROWS * PANELS * PANEL] = [0; Byte::ROWS * PANELS * PANEL];
 
-/// Writes the sums, which fit into i32: what wraps between comes back.
-pub(super) fn narrow<A: Form>(part: &Part<'_>, a: &[A], rows: usize, offset: &[i32], acc: &mut [i32]) {
+/// Writes the sums, which fit into i32: what wraps between comes back. `start` is `offset` as the form has it.
+pub(super) fn narrow<A: Form>(
+    part: &Part<'_>,
+    a: &[A],
+    rows: usize,
+    offset: &[i32],
+    start: &[i32],
+    acc: &mut [i32],
+) {
     let (isa, places, steps) = (part.weight.isa, A::places(part.weight), part.steps.clone());
     for place in (0..places).rev() {
-        let start = if place == 0 { offset } else { &ZEROS[..offset.len()] };
+        let (offset, start) =
+            if place == 0 { (offset, start) } else { (&ZEROS[..offset.len()], &ZEROS[..start.len()]) };
         if place + 1 == places {
             A::multiply(part, a, rows, place, steps.clone(), Some(start), acc);
         } else {
-            per_isa!(isa, raise, [], (acc: &mut [i32], start: &[i32]) -> ());
+            per_isa!(isa, raise, [], (acc: &mut [i32], offset: &[i32]) -> ());
             A::multiply(part, a, rows, place, steps.clone(), None, acc);
         }
     }
@@ -42,18 +51,18 @@ pub(super) fn wide<A: Form>(
     for place in (0..A::places(part.weight)).rev() {
         for first in part.steps.clone().step_by(A::PIECE) {
             let steps = first..(first + A::PIECE).min(part.steps.end);
-            A::multiply(part, a, rows, place, steps, Some(&ZEROS[..width]), acc);
+            A::multiply(part, a, rows, place, steps, Some(&ZEROS[..A::START * width]), acc);
             let (acc, shift) = (&*acc, 8 * place as u32);
             per_isa!(isa, join, [], (acc: &[i32], shift: u32, wide: &mut [i64]) -> ());
         }
     }
 }
 
-/// `256 * acc + start` for each row.
+/// `256 * acc + offset` for each row.
 #[inline(always)]
-fn raise(acc: &mut [i32], start: &[i32]) {
-    for acc in acc.chunks_mut(start.len()) {
-        acc.iter_mut().zip(start).for_each(|(acc, start)| *acc = (*acc << 8).wrapping_add(*start));
+fn raise(acc: &mut [i32], offset: &[i32]) {
+    for acc in acc.chunks_mut(offset.len()) {
+        acc.iter_mut().zip(offset).for_each(|(acc, offset)| *acc = (*acc << 8).wrapping_add(*offset));
     }
 }
 

@@ -94,7 +94,7 @@ impl Ready {
 }
 
 /// The same of bytes with signs or without, on CPUs with AMX. The stride is that of 16 rows; as of `a`, there are whole
-/// tiles of them in `acc`.
+/// tiles of them in `acc`; `start` is 16 rows of each two panels.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no tile of this CPU takes them"))]
 pub(super) fn bytes(
     isa: Isa,
@@ -107,7 +107,7 @@ pub(super) fn bytes(
 ) {
     #[cfg(target_arch = "x86_64")]
     if let Ready(Some(cut)) = ready {
-        return super::amx::bytes(isa, cut, signs, a, b, start, acc);
+        return super::amx::bytes(cut, signs, a, b, start, acc);
     }
     unreachable!("bytes are packed only for {isa:?} with AMX")
 }
