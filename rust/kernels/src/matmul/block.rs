@@ -99,7 +99,7 @@ impl Weight {
         };
         let some = fit.min((y.len() / self.len()).next_multiple_of(A::HEIGHT));
         let line = shape.steps * shape.units;
-        let mut room = vec![T::narrow(0); some * line];
+        let mut room = vec![T::narrow(0); if x.lies(line) { 0 } else { some * line }];
         let sums = some * PANELS.min(shape.panels) * PANEL;
         let (mut a, mut acc) = (Room::<A>::new(some * line * A::planes(self)), Room::new(sums));
         let (a, acc) = (a.values(), acc.values());

@@ -6,6 +6,10 @@ use crate::integer::Integer;
 
 /// Activations, row after row.
 pub(crate) trait Source<T>: Sync {
+    /// Do rows lie there, `line` long, so that no room is needed?
+    fn lies(&self, _line: usize) -> bool {
+        false
+    }
     /// Some rows of a group, each `line` long: as they lie; or in `room`, whose rows end in zeros.
     fn rows<'a>(&'a self, group: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T];
 }
@@ -17,10 +21,14 @@ pub(super) struct Matrix<'a, T> {
 }
 
 impl<T: Integer> Source<T> for Matrix<'_, T> {
+    fn lies(&self, line: usize) -> bool {
+        line == self.depth
+    }
+
     fn rows<'a>(&'a self, _: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T] {
         let (depth, count) = (self.depth, rows.len());
         let a = &self.a[rows.start * depth..rows.end * depth];
-        if line == depth {
+        if self.lies(line) {
             return a;
         }
         for (a, room) in a.chunks(depth.max(1)).zip(room.chunks_mut(line)) {
