@@ -80,6 +80,17 @@ def test_any_range_gets_the_grid_of_torchs_fused_operator(a, b, qrange, symmetri
         assert [one.item() for one in state] == [one.item() for one in theirs]
 
 
+# Half a step either way: what f32 rounds and the choice of the end decide.
+@pytest.mark.parametrize("qrange", [(-4, 3), (-3, 4), (-4, 2), (-3, 3)])
+@pytest.mark.parametrize("ends", [(-9.0, 9.0), (-17.0, 17.0), (-15.0, 5.0), (-3.0, 1.0), (-13.0, 39.0)])
+def test_the_zero_point_comes_from_the_end_that_torch_takes_it_from(qrange, ends):
+    x, state = torch.tensor(ends), fresh()
+    ours = ops.fake_quantize_observed_as_torch_per_tensor(x, *state, 0.01, *qrange, "fused affine")
+    theirs, their_state = in_torch("fused affine", 0.01, *qrange)(x)
+    assert torch.equal(ours, theirs)
+    assert state[3] == their_state[3]
+
+
 @pytest.mark.parametrize("bad", [[torch.nan, 1.0], [torch.inf, 1.0], []])
 @pytest.mark.parametrize("rule", ["affine", "fused affine"])
 def test_what_is_not_finite_changes_nothing(rule, bad):

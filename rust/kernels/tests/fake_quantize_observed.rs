@@ -149,3 +149,34 @@ fn torchs_rules_choose_its_zero_points_and_leave_odd_ranges_to_it() {
         assert_eq!(y, zeros, "{isa:?}");
     }
 }
+
+/// As torch's operator gives them: half a step either way, where f32 and the choice of the end decide.
+#[test]
+fn torchs_fused_rule_takes_the_zero_point_of_the_end_that_it_suits_better() {
+    for (qmin, qmax, low, high, zero_point) in [
+        (-4, 3, -9.0_f32, 9.0, -1),
+        (-4, 3, -17.0, 17.0, 0),
+        (-3, 4, -9.0, 9.0, 1),
+        (-3, 4, -17.0, 17.0, 0),
+        (-4, 2, -15.0, 5.0, 0),
+        (-4, 2, -3.0, 1.0, 1),
+        (-3, 3, -13.0, 39.0, -2),
+    ] {
+        let rule = TorchRule::Fused { symmetric: false };
+        let moving = AsTorch { averaging_constant: 0.01, qmin, qmax, rule };
+        let (_, grid) =
+            observed_per_tensor(Isa::best(), &Serial, &[low, high], None, moving, FRESH, &mut [0.0; 2], None)
+                .unwrap()
+                .unwrap();
+        assert_eq!(grid.zero_point, zero_point, "{qmin} {qmax} {low} {high}");
+    }
+}
+
+#[test]
+fn integers_near_the_ends_of_i32_have_a_middle() {
+    let (qmin, qmax) = (i32::MAX - 9, i32::MAX - 2);
+    let moving = AsTorch { averaging_constant: 0.01, qmin, qmax, rule: TorchRule::Fused { symmetric: true } };
+    let after =
+        observed_per_tensor(Isa::best(), &Serial, &[-1.0, 2.0], None, moving, FRESH, &mut [0.0; 2], None);
+    assert_eq!(after.unwrap().unwrap().1.zero_point, i32::MAX - 5); // 2³¹ - 6.5, half to even
+}

@@ -5,7 +5,7 @@
 //! low, high = min(min_val, 0), max(max_val, 0)                        # 0 is always on the grid
 //! affine:    scale = max((high - low) / (qmax - qmin), least_scale);  zero_point = clamp(qmin - round(low / scale))
 //! symmetric: scale = max(max(-low, high) / ((qmax - qmin) / 2), least_scale);  zero_point = middle
-//! fused:     as affine, in f64, with the zero point from the end that it suits better; symmetric: widened before
+//! fused:     as affine, divided in f64, with the zero point from the end that it suits better; symmetric: widened before
 //! ```
 
 use super::{
@@ -94,15 +94,16 @@ impl AsTorch {
             let scale = f64::from((low / below).abs().max((high / above).abs()));
             (low, high) = ((scale * f64::from(below)) as f32, (scale * f64::from(above)) as f32);
         }
-        let scale = (f64::from(high) - f64::from(low)) / f64::from(steps);
+        // torch goes on with the scale in f32, which decides where a zero point lies between two integers.
+        let scale = f64::from(((f64::from(high) - f64::from(low)) / f64::from(steps)) as f32);
         if scale < LEAST_FUSED_SCALE {
             return None;
         }
         let ends = [(qmin, f64::from(low) / scale), (qmax, f64::from(high) / scale)];
         let [from_low, from_high] = ends.map(|(end, steps)| f64::from(end) - steps);
-        let [error_low, error_high] = ends.map(|(end, steps)| f64::from(end).abs() - steps.abs());
+        let [error_low, error_high] = ends.map(|(end, steps)| f64::from(end).abs() + steps.abs());
         let zero_point = if widened {
-            f64::from(qmin + qmax) / 2.0
+            (f64::from(qmin) + f64::from(qmax)) / 2.0
         } else if error_low < error_high {
             from_low
         } else {
