@@ -30,6 +30,11 @@ pub trait Element: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     fn widen(self) -> Self::Wide;
     /// Rounded to nearest, ties to even; NaN stays NaN.
     fn narrow(wide: Self::Wide) -> Self;
+    /// The same memory, where these are f32 already.
+    #[inline(always)]
+    fn as_singles(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
 
     /// What [`Element::staged`] hands on: the type itself, unless converting many at once is quicker than one by one.
     type Staged: Element<Wide = Self::Wide>;
@@ -57,7 +62,7 @@ macro_rules! at_once {
 }
 
 macro_rules! native {
-    ($float:ident, $rounder:expr) => {
+    ($float:ident, $rounder:expr, $($as_singles:item)?) => {
         impl Wide for $float {
             const ROUNDER: Self = $rounder;
             const ONE: Self = 1.0;
@@ -86,13 +91,21 @@ macro_rules! native {
             fn narrow(wide: Self) -> Self {
                 wide
             }
+            $($as_singles)?
             at_once!();
         }
     };
 }
 
-native!(f32, 12_582_912.0); // 1.5 · 2²³
-native!(f64, 6_755_399_441_055_744.0); // 1.5 · 2⁵²
+native!(
+    f32,
+    12_582_912.0, // 1.5 · 2²³
+    #[inline(always)]
+    fn as_singles(x: &[Self]) -> Option<&[f32]> {
+        Some(x)
+    }
+);
+native!(f64, 6_755_399_441_055_744.0,); // 1.5 · 2⁵²
 
 /// bfloat16: the upper half of an f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -46,6 +46,13 @@ pub enum Error {
         /// Greatest integer.
         qmax: i32,
     },
+    /// An end of the range lies where f32 does not count exactly.
+    FarRange {
+        /// Least integer.
+        qmin: i32,
+        /// Greatest integer.
+        qmax: i32,
+    },
     /// Nothing lies between the bounds that values are clamped to.
     Bounds {
         /// Least value.
@@ -129,6 +136,10 @@ impl fmt::Display for Error {
             Self::WideRange { qmin, qmax } => write!(
                 f,
                 "qmin {qmin} and qmax {qmax} span more than 2**22 steps, which f32 does not count exactly"
+            ),
+            Self::FarRange { qmin, qmax } => write!(
+                f,
+                "qmin is {qmin} and qmax {qmax}, but both must lie between -2**22 and 2**22, where f32 counts exactly"
             ),
             Self::Bounds { low, high } => {
                 write!(f, "bounds are {low:?} and {high:?}, but the first must be finite and less")

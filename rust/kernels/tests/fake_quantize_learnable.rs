@@ -78,6 +78,24 @@ fn every_isa_and_team_equals_the_naive_twin_bit_for_bit() {
     }
 }
 
+/// The sum is 0 but for what f64 rounds away, which tells the order of the terms. One in each lane of f32.
+#[test]
+fn what_cancels_is_added_in_the_pieces_of_the_twin() {
+    let one = |(i, x): (usize, &f32)| if i % 512 < 16 { x * 2.0_f32.powi(i as i32 * 7 % 61) } else { 0.0 };
+    let half: Vec<f32> = naive::finite(50_000, 1.0).iter().enumerate().map(one).collect();
+    let grad_y: Vec<f32> = half.iter().copied().chain(half.iter().rev().map(|x| -x)).collect();
+    let x = vec![100.0; grad_y.len()];
+    for (outer, inner) in [(1, 100_000), (2, 50_000), (50, 2000), (100_000, 1)] {
+        let layout = Layout { outer, channels: 1, inner };
+        let expected = naive::learnable_backward(&grad_y, &x, layout, INT4, 0.25);
+        assert!(expected.1[0] != 0.0 && expected.2[0] != 0.0, "nothing was rounded: {layout:?}");
+        for isa in Isa::available() {
+            let found = gradients(isa, &Threads(2), &grad_y, &x, layout, INT4);
+            assert!(bits(&found) == bits(&expected), "{isa:?} {layout:?}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_said() {
     let run = |x: &[f32], grid| {

@@ -197,6 +197,25 @@ fn no_shape_of_data_misleads_the_search() {
     }
 }
 
+/// Two candidates that are the same but for what f32 rounds: the bound must leave room for that.
+#[test]
+fn near_ties_are_decided_as_by_an_exhaustive_search() {
+    const COPIES: usize = 300;
+    for i in 30..90 {
+        // Behind this value the error of candidate i + 1 is less, on the grid of -1, 0 and 1 times the threshold.
+        let (near, far) = (f64::from(i) / 100.0, f64::from(i + 1) / 100.0);
+        let last = ((1.0 - far).powi(2) - (1.0 - near).powi(2)) / (COPIES as f64 * (far - near));
+        let mut x = vec![((near + far + last) / 2.0) as f32 - 8e-7; COPIES];
+        x.push(1.0);
+        for _ in 0..16 {
+            let found = mse_search_per_tensor(Isa::best(), &Serial, &x, -1, 1, 1).unwrap();
+            assert_eq!(found, naive_search(&x, -1, 1, 1), "{i} {}", x[0]);
+            let next = x[0] + 1e-7;
+            x[..COPIES].fill(next);
+        }
+    }
+}
+
 #[test]
 fn each_channel_is_searched_as_if_alone() {
     for (outer, channels, inner) in [(1, 1, 1), (3, 2, 700), (1, 4, 5000), (2000, 3, 1), (40, 3, 9)] {

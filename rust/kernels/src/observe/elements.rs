@@ -30,12 +30,24 @@ impl<T: Element> Elements<'_, T> {
     pub(super) fn tiles(&self, range: Range<usize>, mut see: impl FnMut(&[f32]) -> bool) {
         let mut tile = [0.0; TILE];
         for first in range.clone().step_by(TILE) {
-            let tile = &mut tile[..TILE.min(range.end - first)];
-            self.gather(first, tile);
-            if !see(tile) {
+            let n = TILE.min(range.end - first);
+            let wants_more = if let Some(x) = self.neighbours(first, n) {
+                see(x)
+            } else {
+                self.gather(first, &mut tile[..n]);
+                see(&tile[..n])
+            };
+            if !wants_more {
                 break;
             }
         }
+    }
+
+    /// `n` elements from the `first`th on, if they are f32 and lie side by side.
+    fn neighbours(&self, first: usize, n: usize) -> Option<&[f32]> {
+        let Layout { channels, inner, .. } = self.layout;
+        let start = (first / inner * channels + self.channel) * inner + first % inner;
+        if first % inner + n > inner { None } else { T::as_singles(&self.x[start..start + n]) }
     }
 
     /// Copies the elements from the `first`th on to `out`.

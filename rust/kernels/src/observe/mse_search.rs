@@ -46,7 +46,8 @@ struct Range {
 /// `max_abs`: NaN or infinity tells that `x` has one.
 ///
 /// # Errors
-/// [`Error::Empty`] if `x` is; [`Error::EmptyRange`]; [`Error::WideRange`]; [`Error::Stride`].
+/// [`Error::Empty`] if `x` is; [`Error::EmptyRange`]; [`Error::WideRange`]; [`Error::FarRange`];
+/// [`Error::Stride`].
 pub fn mse_search_per_tensor<T: Element>(
     isa: Isa,
     team: &dyn Team,
@@ -105,8 +106,11 @@ impl Range {
         if qmin >= qmax {
             return Err(Error::EmptyRange { qmin, qmax });
         }
-        if i64::from(qmin).abs() >= 1 << 22 || i64::from(qmax).abs() >= 1 << 22 {
+        if i64::from(qmax) - i64::from(qmin) >= 1 << 22 {
             return Err(Error::WideRange { qmin, qmax });
+        }
+        if qmin < -(1 << 22) || qmax > 1 << 22 {
+            return Err(Error::FarRange { qmin, qmax });
         }
         if stride == 0 {
             return Err(Error::Stride);
@@ -177,14 +181,16 @@ impl<T: Element> Channel<'_, T> {
     fn bounds(&self, team: &dyn Team, candidates: &[usize]) -> Vec<Best> {
         let unknown = |&candidate: &usize| Best { candidate, error: 0.0 };
         let Some(outlook) = self.outlook(team) else { return candidates.iter().map(unknown).collect() };
-        let mut least = f64::INFINITY;
+        let (mut least, mut clipped) = (f64::INFINITY, 0.0);
         let look = |&candidate: &usize| {
             let grid = self.grid(candidate);
-            let clipped = outlook.clipped(grid);
+            if clipped <= HOPELESS * least {
+                clipped = outlook.clipped(grid);
+            } // else a narrower grid clips no less, and f32 rounds its values no more
             if grid.scale <= EPSILON || clipped > HOPELESS * least {
                 return Best { candidate, error: clipped };
             }
-            let error = outlook.error(grid).max(clipped);
+            let error = outlook.error(self.isa, grid).max(clipped);
             least = if error > 0.0 { least.min(error) } else { least };
             Best { candidate, error }
         };

@@ -83,8 +83,10 @@ fn deposit(x: &[f32], units: f32, shift: u32, cells: &mut [u64; BINS]) -> f64 {
 
 /// What is known of one channel; lengths in positions.
 pub(super) struct Outlook {
-    /// At each edge: `Σ max(0, x - edge)`, and how many lie above.
-    above: Vec<(f64, f64)>,
+    /// At each edge: `Σ max(0, x - edge)`.
+    above: Vec<f64>,
+    /// At each edge: how many lie above.
+    count: Vec<i64>,
     len: f64,
     sum: f64,
     square: f64,
@@ -97,19 +99,19 @@ impl Outlook {
     pub(super) fn of(parts: &[Cells]) -> Option<Self> {
         let Cells { units, shift, .. } = *parts.first()?;
         let bins = 1_usize << (BITS + 1 - shift);
-        let mut above = vec![(0.0, 0.0); bins + 1];
-        let (mut len, mut sum) = (0_i64, 0_i64);
+        let (mut above, mut count) = (vec![0.0; bins + 1], vec![0; bins + 1]);
+        let (mut ramp, mut len) = (0_i64, 0_i64);
         for bin in (0..bins).rev() {
-            let edge = ((bin as i64) << shift) - (1 << BITS);
+            ramp += len << shift; // all that lie above are a bin further away from the next edge down
             for part in parts {
-                let count = (part.cells[bin] >> COUNT) as i64;
-                len += count;
-                sum += count * edge + (part.cells[bin] & ((1 << COUNT) - 1)) as i64;
+                ramp += (part.cells[bin] & ((1 << COUNT) - 1)) as i64;
+                len += (part.cells[bin] >> COUNT) as i64;
             }
-            above[bin] = ((sum - len * edge) as f64, len as f64);
+            (above[bin], count[bin]) = (ramp as f64, len);
         }
+        let sum = ramp - (len << BITS);
         let square = parts.iter().map(|part| part.square).sum();
-        Some(Self { above, len: len as f64, sum: sum as f64, square, units: units.into(), shift })
+        Some(Self { above, count, len: len as f64, sum: sum as f64, square, units: units.into(), shift })
     }
 
     /// Where `position` lies, in bins.
@@ -124,20 +126,17 @@ impl Outlook {
         let last = self.above.len() - 1;
         let high = (self.bin(f64::from(grid.high) * step).ceil().max(0.0) as usize).min(last);
         let low = (self.bin(f64::from(grid.low) * step).floor().max(0.0) as usize).min(last);
-        let (too_high, count) = self.above[high];
-        let mut error = if count > 0.0 { too_high * too_high / count } else { 0.0 };
+        let mean_square = |sum: f64, count: f64| if count > 0.0 { sum * sum / count } else { 0.0 };
         let edge = f64::from(1 << self.shift) * low as f64 - f64::from(1 << BITS);
-        let too_low = self.above[low].0 + self.len * edge - self.sum; // Σ max(0, edge - x)
-        let count = self.len - self.above[low].1;
-        if count > 0.0 {
-            error += too_low * too_low / count;
-        }
+        let too_low = self.above[low] + self.len * edge - self.sum; // Σ max(0, edge - x)
+        let error = mean_square(self.above[high], self.count[high] as f64)
+            + mean_square(too_low, self.len - self.count[low] as f64);
         self.rounded(error, step, grid)
     }
 
     /// At least this much error comes from rounding and clipping. 0 if steps are too fine for the bins, or a border
     /// lies outside of them.
-    pub(super) fn error(&self, grid: Symmetric) -> f64 {
+    pub(super) fn error(&self, isa: Isa, grid: Symmetric) -> f64 {
         let step = f64::from(grid.scale) * self.units;
         let bin = f64::from(1 << self.shift);
         let (first, each) = (self.bin((f64::from(grid.low) + 0.5) * step), step / bin);
@@ -146,13 +145,8 @@ impl Outlook {
         if each < 2.0 || first < 0.0 || last > (self.above.len() - 1) as f64 {
             return 0.0;
         }
-        let mut ramps = 0.0;
-        for i in 0..borders {
-            let at = first + each * f64::from(i);
-            let edge = (at as usize).min(self.above.len() - 2);
-            let (here, next) = (self.above[edge].0, self.above[edge + 1].0);
-            ramps += here + (next - here) * (at - edge as f64);
-        }
+        let above = self.above.as_slice();
+        let ramps = per_isa!(isa, ramps, [], (above: &[f64], first: f64, each: f64, borders: u32) -> f64);
         let end = f64::from(grid.low) * step;
         let error = self.square - 2.0 * end * self.sum + self.len * end * end - 2.0 * step * ramps;
         self.rounded(error, step, grid)
@@ -171,4 +165,19 @@ impl Outlook {
         let root = root.max(0.0) / self.units;
         root * root * (1.0 - 1.0 / f64::from(1 << 20)) - self.len * f64::from(f32::from_bits(1))
     }
+}
+
+/// `Σ max(0, x - border)` over all x and all borders; between two edges on the straight line.
+#[inline(always)]
+fn ramps(above: &[f64], first: f64, each: f64, borders: u32) -> f64 {
+    const AT_ONCE: u32 = 4; // sums of their own, so that none waits for the one before
+    let mut sums = [0.0; AT_ONCE as usize];
+    for i in (0..borders).step_by(AT_ONCE as usize) {
+        for (border, sum) in (i..borders).zip(&mut sums) {
+            let at = first + each * f64::from(border);
+            let edge = (at as u32 as usize).min(above.len() - 2);
+            *sum += above[edge] + (above[edge + 1] - above[edge]) * (at - edge as f64);
+        }
+    }
+    sums.iter().sum()
 }
