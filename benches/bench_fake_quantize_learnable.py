@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from benches.harness import Rival, Row
+from benches.harness.memory import copy_of
 from benches.sizes import QINT8, normal
 from torch import Tensor
 
@@ -50,5 +51,8 @@ def test_forward_and_backward(race: Callable[[Row], None], granularity: str) -> 
             ours=lambda: torch.autograd.grad(ours(), wanted, grads),
             rivals=(Rival("torch", lambda: torch.autograd.grad(theirs(), wanted, grads), agree),),
             floors={"torch": 6},
+            bytes_moved=5 * x.nbytes,
+            pace=copy_of(x.detach()),
+            pace_bytes=2 * x.nbytes,
         )
     )

@@ -364,6 +364,21 @@ def test_wrong_ranges_are_refused(path):
         ops.fake_quantize_per_tensor(x, torch.ones(2), 0, *INT4)
 
 
+def test_integers_that_i32_does_not_hold_are_named(path):
+    x, scale, zero_point = torch.ones(3), torch.ones(3), torch.zeros(3, dtype=torch.int32)
+    between = r"but must lie between -2\*\*31 and 2\*\*31 - 1"
+    with pytest.raises(ValueError, match=rf"^qmax is {2**40}, {between}"):
+        ops.fake_quantize_per_tensor(x, 1.0, 0, -8, 2**40)
+    with pytest.raises(ValueError, match=rf"^zero_point is {2**31}, {between}"):
+        ops.fake_quantize_per_tensor(x, 1.0, 2**31, -8, 7)
+    with pytest.raises(ValueError, match=rf"^qmin is {-(2**31) - 1}, {between}"):
+        ops.fake_quantize_per_channel(x, scale, zero_point, 0, -(2**31) - 1, 7)
+    with pytest.raises(ValueError, match=rf"^qmax is {2**40}, {between}"):
+        ops.fake_quantize_learnable_per_tensor(x, torch.ones(1), torch.zeros(1), -8, 2**40)
+    with pytest.raises(ValueError, match=rf"^qmin is {-(2**40)}, {between}"):
+        ops.mse_search_per_tensor(x, -(2**40), 7)
+
+
 def test_wrong_channels_are_refused(path):
     x, zeros = torch.ones(2, 3), torch.zeros(3, dtype=torch.int32)
     with pytest.raises(ValueError, match=r"^scale has 2 elements, but 3 are needed$"):

@@ -123,6 +123,12 @@ def test_buffers_elsewhere_are_left_alone():
     assert observed(torch.ones(3), state) is None
 
 
+def test_a_buffer_of_the_negative_bit_is_left_to_torch():
+    state = (fresh()[0], torch._neg_view(torch.tensor(torch.inf)), torch.ones(1))
+    assert observed(torch.ones(3), state) is None
+    assert state[1] == -torch.inf
+
+
 def test_autograd_is_told_that_the_buffers_changed():
     state = fresh()
     saved = state[2] * torch.ones(1, requires_grad=True)

@@ -93,6 +93,12 @@ def test_what_is_wrong_is_said(path, monkeypatch):
         ops.mse_search_per_tensor(torch.ones(1), *INT8, 0)
     with pytest.raises(ValueError, match=r"^stride is -1, but must be at least 1$"):
         ops.mse_search_per_channel(torch.ones(1), 0, *INT8, -1)
+    with pytest.raises(ValueError, match=r"^qmin 0 and qmax 4194304 span more than 2\*\*22 steps"):
+        ops.mse_search_per_tensor(torch.ones(3), 0, 2**22)
+    with pytest.raises(
+        ValueError, match=r"^qmin is 4000000 and qmax 4194305, but both must lie between -2\*\*22 and 2"
+    ):
+        ops.mse_search_per_tensor(torch.ones(3), 4_000_000, 2**22 + 1)
     with pytest.raises(ValueError, match=r"^qmin is 7 and qmax -8, but qmin must be less$"):
         ops.mse_search_per_channel(torch.ones(2), 0, 7, -8)
     with pytest.raises(TypeError, match=r"^x has dtype torch.int64, but must be"):

@@ -58,6 +58,10 @@ def observed(x: Tensor, axis: int | None = None) -> None:
 def search(qmin: int, qmax: int, stride: int) -> None:
     """A range, and candidates in it."""
     _range(qmin, qmax)
+    if qmin < -(2**22) or qmax > 2**22:
+        raise ValueError(
+            f"qmin is {qmin} and qmax {qmax}, but both must lie between -2**22 and 2**22, where f32 counts exactly"
+        )
     if stride < 1:
         raise ValueError(f"stride is {stride}, but must be at least 1")
 
@@ -203,7 +207,14 @@ def _dtype(x: Tensor) -> None:
         raise TypeError(f"x has dtype {x.dtype}, but must be torch.float32, float64, bfloat16 or float16")
 
 
+def _within_i32(name: str, value: int) -> None:
+    if not -(2**31) <= value < 2**31:
+        raise ValueError(f"{name} is {value}, but must lie between -2**31 and 2**31 - 1")
+
+
 def _range(qmin: int, qmax: int) -> None:
+    _within_i32("qmin", qmin)
+    _within_i32("qmax", qmax)
     if qmin >= qmax:
         raise ValueError(f"qmin is {qmin} and qmax {qmax}, but qmin must be less")
     if qmax - qmin >= 2**22:
@@ -227,5 +238,6 @@ def _scale(name: str, scale: float) -> None:
 
 
 def _zero_point(name: str, zero_point: int, qmin: int, qmax: int) -> None:
+    _within_i32(name, zero_point)
     if not qmin <= zero_point <= qmax:
         raise ValueError(f"{name} is {zero_point}, but must lie between qmin {qmin} and qmax {qmax}")

@@ -91,7 +91,7 @@ def fake_quantize_per_tensor_with_mask(
 def takes_state(*state: Tensor) -> bool:
     """Are these buffers memory that a kernel can write now?"""
     for buffer in state:  # noqa: SIM110  (a generator for `all` takes twice as long)
-        if type(buffer) not in _PLAIN or not buffer.is_cpu:
+        if type(buffer) not in _PLAIN or not buffer.is_cpu or buffer.is_neg():
             return False
     return True
 

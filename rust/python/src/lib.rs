@@ -5,6 +5,7 @@ mod error;
 mod fake_quantize;
 mod gemm;
 mod integer;
+mod integers;
 mod observe;
 mod strides;
 mod torch;

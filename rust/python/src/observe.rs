@@ -7,6 +7,7 @@ use crate::{
     by_dtype,
     capability::isa,
     error::value_error,
+    integers,
     strides::channels,
     torch::{Memory, TorchTeam, View},
 };
@@ -50,8 +51,8 @@ pub(crate) fn min_max_per_channel(
 pub(crate) fn mse_search_per_tensor(
     py: Python<'_>,
     x: &Bound<'_, PyAny>,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     stride: i64,
 ) -> PyResult<f32> {
     let (x, mut memory, stride) = (View::of("x", x)?, Memory::default(), check_stride(stride)?);
@@ -69,8 +70,8 @@ pub(crate) fn mse_search_per_channel(
     x: &Bound<'_, PyAny>,
     threshold: &Bound<'_, PyAny>,
     axis: i64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     stride: i64,
 ) -> PyResult<()> {
     let (x, threshold, stride) =

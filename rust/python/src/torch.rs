@@ -320,8 +320,8 @@ impl Memory {
     }
 }
 
-/// An elementwise kernel takes about 2 µs for this many bytes; to give the GIL away and take it back, a tenth.
-const BRIEF: usize = 128 << 10;
+/// An elementwise kernel takes about 3 µs for this many bytes; to give the GIL away and take it back, 0.2 µs.
+const BRIEF: usize = 256 << 10;
 
 /// Outputs of this many bytes are fresh memory: malloc keeps none as large. (Nor does asking cost or help at 4 MiB.)
 const HUGE: usize = 32 << 20;

@@ -4,7 +4,10 @@ use nashquant_kernels::fake_quantize::{AsTorch, TorchRule};
 use pyo3::{exceptions::PyValueError, prelude::*};
 
 use super::{Mask, observed::follow};
-use crate::torch::{Memory, View};
+use crate::{
+    integers,
+    torch::{Memory, View},
+};
 
 #[pyfunction]
 #[pyo3(signature = (x, y, min_val, max_val, scale, zero_point, averaging_constant, qmin, qmax, rule, middle, least_scale))]
@@ -18,8 +21,8 @@ pub(crate) fn fake_quantize_observed_as_torch_per_tensor(
     scale: &Bound<'_, PyAny>,
     zero_point: &Bound<'_, PyAny>,
     averaging_constant: f64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     rule: &str,
     middle: i32,
     least_scale: f64,
@@ -40,8 +43,8 @@ pub(crate) fn fake_quantize_observed_as_torch_per_tensor_with_mask(
     scale: &Bound<'_, PyAny>,
     zero_point: &Bound<'_, PyAny>,
     averaging_constant: f64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     rule: &str,
     middle: i32,
     least_scale: f64,

@@ -11,6 +11,7 @@ use crate::{
     by_dtype,
     capability::isa,
     error::value_error,
+    integers,
     strides::{channels, check_alike},
     torch::{Memory, TorchTeam, View},
 };
@@ -60,8 +61,8 @@ pub(crate) fn fake_quantize_learnable_backward(
     scale: &Bound<'_, PyAny>,
     zero_point: &Bound<'_, PyAny>,
     axis: Option<i64>,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     grad_factor: f64,
 ) -> PyResult<()> {
     let (grad_y, x, grad_x) = (View::of("grad_y", grad_y)?, View::of("x", x)?, View::of("grad_x", grad_x)?);

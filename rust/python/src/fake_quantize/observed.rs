@@ -8,6 +8,7 @@ use crate::{
     by_dtype,
     capability::isa,
     error::value_error,
+    integers,
     strides::{channels, check_alike},
     torch::{Memory, TorchTeam, View},
 };
@@ -23,8 +24,8 @@ pub(crate) fn fake_quantize_observed_per_tensor(
     max_val: &Bound<'_, PyAny>,
     scale: &Bound<'_, PyAny>,
     averaging_constant: f64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     bounds: Option<(f32, f32)>,
 ) -> PyResult<bool> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
@@ -45,8 +46,8 @@ pub(crate) fn fake_quantize_observed_per_tensor_with_mask(
     max_val: &Bound<'_, PyAny>,
     scale: &Bound<'_, PyAny>,
     averaging_constant: f64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     bounds: Option<(f32, f32)>,
 ) -> PyResult<Option<Mask>> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
@@ -126,8 +127,8 @@ pub(crate) fn fake_quantize_observed_per_channel(
     scale: &Bound<'_, PyAny>,
     axis: i64,
     averaging_constant: f64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
 ) -> PyResult<bool> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
     let state = [View::of("min_val", min_val)?, View::of("max_val", max_val)?, View::of("scale", scale)?];
@@ -147,8 +148,8 @@ pub(crate) fn fake_quantize_observed_per_channel_with_mask(
     scale: &Bound<'_, PyAny>,
     axis: i64,
     averaging_constant: f64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
 ) -> PyResult<Option<Mask>> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
     let state = [View::of("min_val", min_val)?, View::of("max_val", max_val)?, View::of("scale", scale)?];

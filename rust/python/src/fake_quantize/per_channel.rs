@@ -8,6 +8,7 @@ use crate::{
     by_dtype,
     capability::isa,
     error::value_error,
+    integers,
     strides::{channels, check_alike},
     torch::{Memory, TorchTeam, View},
 };
@@ -22,8 +23,8 @@ pub(crate) fn fake_quantize_per_channel(
     scale: &Bound<'_, PyAny>,
     zero_point: &Bound<'_, PyAny>,
     axis: i64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
 ) -> PyResult<()> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
     let (scale, zero_point) = (View::of("scale", scale)?, View::of("zero_point", zero_point)?);
@@ -46,8 +47,8 @@ pub(crate) fn fake_quantize_per_channel_with_mask(
     scale: &Bound<'_, PyAny>,
     zero_point: &Bound<'_, PyAny>,
     axis: i64,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
 ) -> PyResult<Mask> {
     let (x, y) = (View::of("x", x)?, View::of("y", y)?);
     let (scale, zero_point) = (View::of("scale", scale)?, View::of("zero_point", zero_point)?);

@@ -8,6 +8,7 @@ use crate::{
     by_dtype,
     capability::isa,
     error::value_error,
+    integers,
     strides::check_alike,
     torch::{Memory, TorchTeam, View},
 };
@@ -20,9 +21,9 @@ pub(crate) fn fake_quantize_per_tensor(
     x: &Bound<'_, PyAny>,
     y: &Bound<'_, PyAny>,
     scale: f64,
-    zero_point: i32,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::zero_point)] zero_point: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     bounds: Option<(f32, f32)>,
 ) -> PyResult<()> {
     let (x, y, grid) =
@@ -43,9 +44,9 @@ pub(crate) fn fake_quantize_per_tensor_with_mask(
     x: &Bound<'_, PyAny>,
     y: &Bound<'_, PyAny>,
     scale: f64,
-    zero_point: i32,
-    qmin: i32,
-    qmax: i32,
+    #[pyo3(from_py_with = integers::zero_point)] zero_point: i32,
+    #[pyo3(from_py_with = integers::qmin)] qmin: i32,
+    #[pyo3(from_py_with = integers::qmax)] qmax: i32,
     bounds: Option<(f32, f32)>,
 ) -> PyResult<Mask> {
     let (x, y, grid) =
