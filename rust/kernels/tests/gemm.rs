@@ -119,6 +119,25 @@ fn tiles_of_all_heights_and_widths_are_exact() {
     }
 }
 
+/// Rows of whole lines of the cache are multiplied where they lie; behind the last ones nothing may be read.
+#[test]
+fn rows_on_and_off_lines_of_the_cache_are_exact() {
+    const LINE: usize = 64;
+    let (n, room, w) = (33, noise::<i8>(98 * 2 * LINE, 1), noise::<i8>(33 * 2 * LINE, 2));
+    let on_line = room.as_ptr().align_offset(LINE);
+    for depth in [LINE, 2 * LINE] {
+        for (m, off) in [(5, 0), (16, 0), (31, 0), (32, 0), (32, 1), (48, 0), (97, 0), (97, 16)] {
+            let (a, w) = (&room[on_line + off..][..m * depth], &w[..n * depth]);
+            let exact = naive_matmul(a, w, depth, 3, &vec![0; n]);
+            for isa in Isa::available() {
+                let (weight, mut y) = (Weight::pack(isa, w, 1, n, depth, false).unwrap(), vec![0; m * n]);
+                matmul(&Serial, a, m, 3, &weight, None, &Exact64, &mut y).unwrap();
+                assert_eq!(y, exact, "{isa:?}, {m} rows of {depth}, {off} off a line");
+            }
+        }
+    }
+}
+
 #[test]
 fn depths_around_every_piece_are_exact() {
     for depth in

@@ -64,7 +64,6 @@ struct Taps<'a, T> {
 impl<T: Integer> Source<T> for Taps<'_, T> {
     fn rows<'a>(&'a self, group: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T] {
         let (channels, depth) = (self.channels, self.geometry.taps() * self.channels);
-        let room = &mut room[..rows.len() * line];
         for (row, room) in rows.zip(room.chunks_mut(line)) {
             self.geometry.gather(self.x, row, group * channels, channels, self.outside, &mut room[..depth]);
         }

@@ -27,7 +27,7 @@ pub use mul::mul_saturating;
 pub use requantize::{Accumulator, Lie, Output, Requantizer, requantize};
 
 /// An integer type of a quantized tensor; results saturate at its ends.
-pub trait Integer: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
+pub trait Integer: Copy + Default + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// Least and greatest value.
     const ENDS: (i16, i16);
     /// Exact.
@@ -37,6 +37,9 @@ pub trait Integer: Copy + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// The same, if they are bytes.
     #[doc(hidden)]
     fn bytes(y: &mut [Self]) -> Option<&mut [i8]>;
+    /// The same, to read.
+    #[doc(hidden)]
+    fn as_bytes(x: &[Self]) -> Option<&[i8]>;
 }
 
 macro_rules! integer {
@@ -52,6 +55,9 @@ macro_rules! integer {
                 value as Self
             }
             fn bytes($y: &mut [Self]) -> Option<&mut [i8]> {
+                $bytes
+            }
+            fn as_bytes($y: &[Self]) -> Option<&[i8]> {
                 $bytes
             }
         }

@@ -7,18 +7,14 @@
     reason = "the registers are named in assembly alone; an Isa is the proof that they are there"
 )]
 
-use std::{arch::asm, marker::PhantomData};
+use std::{arch::asm, marker::PhantomData, mem::offset_of};
 
 use super::{
-    bytes::Byte,
-    form::Form,
+    bytes::{HEIGHT, ROWS},
     tile::{Columns, Rows},
-    weight::{PANEL, QuadLine},
+    weight::{GROUP_BYTES, PANEL, QuadLine},
 };
 use crate::Isa;
-
-/// Rows of a register: of activations, of groups along the depth, or of sums.
-const ROWS: usize = Byte::ROWS;
 
 /// What `ldtilecfg` reads: palette 1, eight registers of 16 rows by 64 bytes.
 #[repr(C, align(64))]
@@ -74,19 +70,20 @@ impl Drop for Registers {
 
 /// Where 16 or 32 rows and two panels lie, and where their sums. `lower` are the second 16 rows.
 struct Block {
-    a: *const Byte,
-    lower_a: *const Byte,
+    a: *const i8,
+    lower_a: *const i8,
+    from_a: usize,
     b: *const QuadLine,
     right_b: *const QuadLine,
     /// Registers along the depth, at least one.
     steps: usize,
-    /// What the sums begin with: rows `from_start` apart.
+    /// What the sums begin with: rows `from_start` bytes apart.
     start: *const i32,
     lower_start: *const i32,
     from_start: usize,
     acc: *mut i32,
     lower_acc: *mut i32,
-    width: usize,
+    from_acc: usize,
 }
 
 /// One of those that follow.
@@ -103,41 +100,51 @@ macro_rules! block {
             // 32 sums, which the caller promises; changes no flags that anybody reads.
             unsafe {
                 asm!(
-                    "tileloadd tmm0, [{start} + {from_start}]",
-                    "tileloadd tmm1, [{start} + {from_start} + 64]",
-                    "tileloadd tmm2, [{lower_start} + {from_start}]",
-                    "tileloadd tmm3, [{lower_start} + {from_start} + 64]",
+                    "mov {sums}, [{at} + {start}]",
+                    "mov {from_sums}, [{at} + {from_start}]",
+                    "tileloadd tmm0, [{sums} + {from_sums}]",
+                    "tileloadd tmm1, [{sums} + {from_sums} + 64]",
+                    "mov {sums}, [{at} + {lower_start}]",
+                    "tileloadd tmm2, [{sums} + {from_sums}]",
+                    "tileloadd tmm3, [{sums} + {from_sums} + 64]",
                     "2:",
                     "tileloadd tmm6, [{b} + {line}]",
-                    "tileloadd tmm4, [{a} + {line}]",
+                    "tileloadd tmm4, [{a} + {from_a}]",
                     "tileloadd tmm7, [{right_b} + {line}]",
-                    "tileloadd tmm5, [{lower_a} + {line}]",
+                    "tileloadd tmm5, [{lower_a} + {from_a}]",
                     concat!($dot, " tmm0, tmm4, tmm6"),
                     concat!($dot, " tmm2, tmm5, tmm6"),
                     concat!($dot, " tmm1, tmm4, tmm7"),
                     concat!($dot, " tmm3, tmm5, tmm7"),
-                    "add {a}, 1024",
-                    "add {lower_a}, 1024",
+                    "add {a}, 64",
+                    "add {lower_a}, 64",
                     "add {b}, 1024",
                     "add {right_b}, 1024",
                     "dec {steps}",
                     "jnz 2b",
-                    "tilestored [{acc} + {width}], tmm0",
-                    "tilestored [{acc} + {width} + 64], tmm1",
-                    "tilestored [{lower_acc} + {width}], tmm2",
-                    "tilestored [{lower_acc} + {width} + 64], tmm3",
+                    "mov {sums}, [{at} + {acc}]",
+                    "mov {from_sums}, [{at} + {from_acc}]",
+                    "tilestored [{sums} + {from_sums}], tmm0",
+                    "tilestored [{sums} + {from_sums} + 64], tmm1",
+                    "mov {sums}, [{at} + {lower_acc}]",
+                    "tilestored [{sums} + {from_sums}], tmm2",
+                    "tilestored [{sums} + {from_sums} + 64], tmm3",
+                    at = in(reg) at,
+                    start = const offset_of!(Block, start),
+                    lower_start = const offset_of!(Block, lower_start),
+                    from_start = const offset_of!(Block, from_start),
+                    acc = const offset_of!(Block, acc),
+                    lower_acc = const offset_of!(Block, lower_acc),
+                    from_acc = const offset_of!(Block, from_acc),
+                    sums = out(reg) _,
+                    from_sums = out(reg) _,
                     a = inout(reg) at.a => _,
                     lower_a = inout(reg) at.lower_a => _,
+                    from_a = in(reg) at.from_a,
                     b = inout(reg) at.b => _,
                     right_b = inout(reg) at.right_b => _,
                     line = in(reg) size_of::<QuadLine>(),
                     steps = inout(reg) at.steps => _,
-                    start = in(reg) at.start,
-                    lower_start = in(reg) at.lower_start,
-                    from_start = in(reg) 4 * at.from_start,
-                    acc = in(reg) at.acc,
-                    lower_acc = in(reg) at.lower_acc,
-                    width = in(reg) 4 * at.width,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -157,26 +164,27 @@ macro_rules! block {
                     "tileloadd tmm1, [{start} + {from_start} + 64]",
                     "2:",
                     "tileloadd tmm6, [{b} + {line}]",
-                    "tileloadd tmm4, [{a} + {line}]",
+                    "tileloadd tmm4, [{a} + {from_a}]",
                     "tileloadd tmm7, [{right_b} + {line}]",
                     concat!($dot, " tmm0, tmm4, tmm6"),
                     concat!($dot, " tmm1, tmm4, tmm7"),
-                    "add {a}, 1024",
+                    "add {a}, 64",
                     "add {b}, 1024",
                     "add {right_b}, 1024",
                     "dec {steps}",
                     "jnz 2b",
-                    "tilestored [{acc} + {width}], tmm0",
-                    "tilestored [{acc} + {width} + 64], tmm1",
+                    "tilestored [{acc} + {from_acc}], tmm0",
+                    "tilestored [{acc} + {from_acc} + 64], tmm1",
                     a = inout(reg) at.a => _,
+                    from_a = in(reg) at.from_a,
                     b = inout(reg) at.b => _,
                     right_b = inout(reg) at.right_b => _,
                     line = in(reg) size_of::<QuadLine>(),
                     steps = inout(reg) at.steps => _,
                     start = in(reg) at.start,
-                    from_start = in(reg) 4 * at.from_start,
+                    from_start = in(reg) at.from_start,
                     acc = in(reg) at.acc,
-                    width = in(reg) 4 * at.width,
+                    from_acc = in(reg) at.from_acc,
                     out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
                 );
@@ -194,15 +202,15 @@ block!(unsigned_unsigned, unsigned_unsigned_flat, "tdpbuud");
 pub(super) fn bytes(
     _cut: &Registers,
     signs: (bool, bool),
-    a: Rows<'_, Byte>,
+    a: Rows<'_, i8>,
     b: Columns<'_, QuadLine>,
     start: Option<&[i32]>,
     acc: &mut [i32],
 ) {
-    let (rows, width) = (a.count.next_multiple_of(Byte::HEIGHT), b.count * PANEL);
+    let (whole, width) = (a.count.next_multiple_of(ROWS), b.count * PANEL);
     assert!(a.steps > 0 && a.steps.is_multiple_of(ROWS) && b.count > 0 && b.count.is_multiple_of(2));
-    assert!(a.count > 0 && a.a.len() >= (rows / ROWS - 1) * a.stride + ROWS * a.steps * 4);
-    assert!(b.b.len() >= (b.count - 1) * b.panel + a.steps && acc.len() >= rows * width);
+    assert!(a.count > 0 && a.a.len() >= (whole - 1) * a.stride + a.steps * GROUP_BYTES);
+    assert!(b.b.len() >= (b.count - 1) * b.panel + a.steps && acc.len() >= whole * width);
     assert!(start.is_none_or(|start| start.len() >= ROWS * width));
     let (tall, flat) = match signs {
         (true, true) => (signed_signed as Multiply, signed_signed_flat as Multiply),
@@ -212,8 +220,8 @@ pub(super) fn bytes(
     };
     for panel in (0..b.count).step_by(2) {
         let tile = start.map(|start| start[panel * PANEL * ROWS..].as_ptr());
-        for row in (0..a.count).step_by(Byte::HEIGHT) {
-            let rows_from = &a.a[row / ROWS * a.stride..];
+        for row in (0..a.count).step_by(HEIGHT) {
+            let from = a.a[row * a.stride..].as_ptr();
             let left = b.b[panel * b.panel..].as_ptr();
             let acc = acc[row * width + panel * PANEL..].as_mut_ptr();
             let lower_acc = acc.wrapping_add(ROWS * width);
@@ -222,17 +230,18 @@ pub(super) fn bytes(
                 None => (acc.cast_const(), lower_acc.cast_const(), width),
             };
             let at = Block {
-                a: rows_from.as_ptr(),
-                lower_a: rows_from[a.stride..].as_ptr(),
+                a: from,
+                lower_a: from.wrapping_add(ROWS * a.stride),
+                from_a: a.stride,
                 b: left,
                 right_b: left.wrapping_add(b.panel),
                 steps: a.steps / ROWS,
                 start,
                 lower_start,
-                from_start,
+                from_start: size_of::<i32>() * from_start,
                 acc,
                 lower_acc,
-                width,
+                from_acc: size_of::<i32>() * width,
             };
             let block = if a.count - row > ROWS { tall } else { flat };
             // SAFETY: the registers are cut; the rows from `row` on, the panels from `panel` on and their sums are inside

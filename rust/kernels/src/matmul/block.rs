@@ -1,8 +1,7 @@
 //! A block of rows: gathered, multiplied, finished.
 
 use super::{
-    Finish,
-    bytes::{self, Byte},
+    Finish, bytes,
     form::{Form, Part, Raised},
     room::Room,
     signed::Signed,
@@ -73,7 +72,7 @@ impl Weight {
         share(team, blocks, |(i, y)| {
             let block = match self.panels {
                 _ if self.raises(rows) => Self::block::<T, Raised, _, F>,
-                Panels::Bytes(..) => Self::block::<T, Byte, _, F>,
+                Panels::Bytes(..) => Self::block::<T, i8, _, F>,
                 Panels::Quads(_) => unreachable!("quads are always multiplied by raised bytes"),
                 Panels::Signed(..) => Self::block::<T, Signed, _, F>,
                 Panels::Pairs(_) | Panels::Halves(..) => Self::block::<T, i16, _, F>,
@@ -99,20 +98,24 @@ impl Weight {
         };
         let some = fit.min((y.len() / self.len()).next_multiple_of(A::HEIGHT));
         let line = shape.steps * shape.units;
-        let mut room = vec![T::narrow(0); if x.lies(line) { 0 } else { some * line }];
+        let mut room = Room::new(if x.lies(line) { 0 } else { some * line });
         let sums = some * PANELS.min(shape.panels) * PANEL;
-        let (mut a, mut acc) = (Room::<A>::new(some * line * A::planes(self)), Room::new(sums));
-        let (a, acc) = (a.values(), acc.values());
+        let (mut packed, mut acc) = (None, Room::new(sums));
         let mut wide = vec![0_i64; if offsets.narrow.is_some() { 0 } else { sums }];
         for (i, y) in y.chunks_mut(some * self.len()).enumerate() {
             let rows = y.len() / self.len();
             for group in 0..self.groups {
                 let first = first + i * some;
-                A::pack(self, x.rows(group, first..first + rows, line, &mut room), a);
+                let x = x.rows(group, first..first + rows, line, room.values());
+                let a = A::lying(self, x, rows).unwrap_or_else(|| {
+                    let a = packed.get_or_insert_with(|| Room::new(some * line * A::planes(self))).values();
+                    A::pack(self, &x[..rows * line], a);
+                    a
+                });
                 for panel in (0..shape.panels).step_by(PANELS) {
                     let panels = panel..(panel + PANELS).min(shape.panels);
                     let part = Part { weight: self, ready: &ready, group, panels, steps: 0..shape.steps };
-                    part.run(a, rows, offsets, (acc, &mut wide), finish, y);
+                    part.run(a, rows, offsets, (acc.values(), &mut wide), finish, y);
                 }
             }
         }

@@ -40,6 +40,10 @@ pub(super) trait Form: Copy + Default {
     }
     /// How many bytes apart, at most, products are summed up.
     fn places(weight: &Weight) -> usize;
+    /// The rows as they lie, where they are in this form already. There may be more behind them.
+    fn lying<'a, T: Integer>(_weight: &Weight, _x: &'a [T], _rows: usize) -> Option<&'a [Self]> {
+        None
+    }
     /// Writes whole rows, filled up to the groups of the weight, to their places in `a`.
     fn pack<T: Integer>(weight: &Weight, x: &[T], a: &mut [Self]);
     /// Adds the products at a place to `acc`; or writes them, and adds `start`, [`Self::START`] rows, to all.

@@ -3,6 +3,11 @@
 /// Bytes of a line.
 const LINE: usize = 64;
 
+/// Do they begin on one?
+pub(super) fn on_line<T>(values: &[T]) -> bool {
+    values.as_ptr().addr().is_multiple_of(LINE)
+}
+
 /// `n` values, all the default at first.
 pub(super) struct Room<T> {
     all: Vec<T>,

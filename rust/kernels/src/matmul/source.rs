@@ -10,7 +10,8 @@ pub(crate) trait Source<T>: Sync {
     fn lies(&self, _line: usize) -> bool {
         false
     }
-    /// Some rows of a group, each `line` long: as they lie; or in `room`, whose rows end in zeros.
+    /// Some rows of a group, each `line` long, and perhaps what is behind them: as they lie; or in `room`, whose rows end
+    /// in zeros.
     fn rows<'a>(&'a self, group: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T];
 }
 
@@ -26,14 +27,14 @@ impl<T: Integer> Source<T> for Matrix<'_, T> {
     }
 
     fn rows<'a>(&'a self, _: usize, rows: Range<usize>, line: usize, room: &'a mut [T]) -> &'a [T] {
-        let (depth, count) = (self.depth, rows.len());
-        let a = &self.a[rows.start * depth..rows.end * depth];
+        let depth = self.depth;
         if self.lies(line) {
-            return a;
+            return &self.a[rows.start * depth..];
         }
+        let a = &self.a[rows.start * depth..rows.end * depth];
         for (a, room) in a.chunks(depth.max(1)).zip(room.chunks_mut(line)) {
             room[..depth].copy_from_slice(a);
         }
-        &room[..count * line]
+        room
     }
 }

@@ -6,14 +6,14 @@
 
 use super::{
     block::PANELS,
-    bytes::Byte,
+    bytes::ROWS,
     form::{Form, Part},
     weight::PANEL,
 };
 use crate::isa::per_isa;
 
 /// Where sums begin that come without an offset.
-static ZEROS: [i32; Byte::ROWS * PANELS * PANEL] = [0; Byte::ROWS * PANELS * PANEL];
+static ZEROS: [i32; ROWS * PANELS * PANEL] = [0; ROWS * PANELS * PANEL];
 
 /// Writes the sums, which fit into i32: what wraps between comes back. `start` is `offset` as the form has it.
 pub(super) fn narrow<A: Form>(

@@ -5,7 +5,6 @@
 //! ```
 
 use super::{
-    bytes::Byte,
     form::Raised,
     signed::Signed,
     weight::{GROUP_BYTES, PANEL, PairLine, QuadLine},
@@ -93,14 +92,14 @@ impl Ready {
     }
 }
 
-/// The same of bytes with signs or without, on CPUs with AMX. The stride is that of 16 rows; as of `a`, there are whole
-/// tiles of them in `acc`; `start` is 16 rows of each two panels.
+/// The same of bytes with signs or without, on CPUs with AMX. Of `a` there are whole registers of rows, and of
+/// `acc` too; `start` is 16 rows of each two panels.
 #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "no tile of this CPU takes them"))]
 pub(super) fn bytes(
     isa: Isa,
     ready: &Ready,
     signs: (bool, bool),
-    a: Rows<'_, Byte>,
+    a: Rows<'_, i8>,
     b: Columns<'_, QuadLine>,
     start: Option<&[i32]>,
     acc: &mut [i32],
