@@ -330,3 +330,48 @@ def test_a_sum_that_needs_more_bits_than_its_accumulator_does_not_wrap(op: str):
     given = torch.full((1, 512, 1, 1), 32767.0), torch.full((1, 1, 1, 1), 2.0**29)
     steps = 512 * 127 * 32767 + (2**29 if "e" in op else 2**30)  # more than 2**31
     assert convert(model)(*given).item() == round(steps / 2**17) * 2**17
+
+
+@pytest.mark.parametrize("op", ["Gemm<transB = 1>(d, w, b)", "Conv(d, w, b)"])
+@pytest.mark.parametrize(("beyond", "dtype"), [(0, torch.int32), (1, torch.int64)])
+def test_sums_are_as_narrow_as_weight_and_bias_prove(op: str, beyond: int, dtype: torch.dtype):
+    weight, size = np.full((1, 3), -100, np.int8), [1, 3]
+    if "Conv" in op:
+        weight, size = weight.reshape(1, 3, 1, 1), [1, 3, 1, 1]
+    model = graph(
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear(wq, s)"
+        f"b = DequantizeLinear(bq, s) o = {op}",
+        f"float{size} x",
+        "float o",
+        wq=weight,
+        bq=np.array([2**31 - 1 - 3 * 100 * 128 + beyond], np.int32),
+        s=1.0,
+        z=np.int8(0),
+    )
+    ours, x = convert(model), torch.full(size, -128.0)
+    sums: list[Tensor] = []
+    ours.watch(lambda step, _, results: sums.extend(results if step.accumulators else ()), x)
+    (acc,) = sums
+    assert acc.dtype == dtype
+    assert acc.item() == 2**31 - 1 + beyond
+    assert len(ours.overflows(x)) == beyond
+
+
+@pytest.mark.parametrize(
+    ("power", "reasons"), [(62, []), (63, ["its bias 'b' has more than 2**62 steps of the accumulator"])]
+)
+def test_a_bias_that_the_sums_have_no_room_for_is_added_in_float(power: int, reasons: list[str]):
+    model = graph(
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear(wq, s)"
+        "y = Gemm(d, w, b) p = QuantizeLinear(y, sy, z) o = DequantizeLinear(p, sy, z)",
+        "float[3, 4] x",
+        "float o",
+        wq=int8(4, 2).numpy(),
+        b=[-(2.0**power), 2.0**power],
+        s=1.0,
+        sy=2.0 ** (power - 6),
+        z=np.int8(0),
+    )
+    ours, x = convert(model), torch.randn(3, 4)
+    assert [row.reason for row in ours.report.floats] == reasons
+    assert ours(x).tolist() == [[-(2.0**power), 2.0**power]] * 3
