@@ -240,6 +240,32 @@ def test_conv_and_add_share_one_accumulator():
     assert only_integers(model)
 
 
+SUMS = (
+    "q = QuantizeLinear(x, sx, z) d = DequantizeLinear(q, sx, z) w = DequantizeLinear(wq, sw) a = MatMul(d, w)"
+    " r = QuantizeLinear(v, sv, z) e = DequantizeLinear(r, sv, z) {body} y = QuantizeLinear(t, sy, z)"
+    " o = DequantizeLinear(y, sy, z)"
+)
+
+
+def test_the_sum_of_two_sums_of_more_than_32_bits_does_not_wrap():
+    given = {"wq": np.full((64, 2), 30_000, np.int16), "sw": 1 / 30_000, "sx": 1 / 30_000, "sv": 1 / 32_000, "sy": 0.01}
+    text, x, v = SUMS.format(body="b = MatMul(e, w) t = Add(a, b)"), torch.full((1, 64), 1.0), torch.full((1, 64), 0.7)
+    model = convert(graph(text, "float[1, 64] x, float[1, 64] v", "float o", z=np.int16(0), **given))  # type: ignore[arg-type]
+    assert only_integers(model), model.report
+    assert model.integers(x, v)["y"].tolist() == [[10_880] * 2]  # 64 · 1.7 / 0.01
+
+
+@pytest.mark.parametrize("other", ["e", "c"])
+def test_steps_that_are_too_fine_for_what_is_added_run_as_float(other):
+    given = {"wq": np.full((4, 2), 100, np.int8), "sw": 1e-25, "sx": 0.5, "sv": 0.5, "sy": 0.25, "c": np.float32(1.5)}
+    source = graph(
+        SUMS.format(body=f"t = Add(a, {other})"), "float[1, 4] x, float[1, 2] v", "float o", z=np.int8(0), **given
+    )  # type: ignore[arg-type]
+    model, inputs = convert(source), (torch.ones(1, 4), torch.full((1, 2), 1.5))
+    assert [row.op for row in model.report.floats] == ["Add"]
+    assert model(*inputs).tolist() == [[1.5, 1.5]]  # type: ignore[union-attr]
+
+
 def test_a_batch_norm_is_a_scale_for_each_channel_and_a_negative_gain_turns_it():
     model = graph(
         "q = QuantizeLinear(x, sx, z) d = DequantizeLinear(q, sx, z) w = DequantizeLinear<axis = 0>(wq, sw)"

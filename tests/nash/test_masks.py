@@ -70,6 +70,19 @@ def test_a_mask_stands_in_the_place_of_scores(order):
     assert p.tolist() == [softmax(row) for row in rows]
 
 
+@pytest.mark.parametrize(
+    "body", ["t = Where(h, m, d)", "n = Neg(d) t = Where(h, m, n)", "n = Where(h, m, d) t = Neg(n)"]
+)
+def test_what_stands_in_the_place_of_scores_knows_no_zero_point(body):
+    x, chosen = torch.randint(-64, 64, (20, 9)) * SX, torch.rand(20, 9) < 0.5
+    given = {"sx": SX, "sy": SY, "m": np.float32(0.5)}
+    source = graph(MASKED.format(body=body), "float[20, 9] x, bool[20, 9] h", "float o", z=np.uint8(100), **given)  # type: ignore[arg-type]
+    moved = graph(MASKED.format(body=body), "float[20, 9] x, bool[20, 9] h", "float o", z=np.int8(0), **given)  # type: ignore[arg-type]
+    model = convert(source)
+    assert only_integers(model), model.report
+    assert torch.equal(model.integers(x, chosen)["p"] + 28, convert(moved).integers(x, chosen)["p"])
+
+
 def test_two_masks_and_a_scale():
     x, mask, more = torch.randn(6, 5), torch.randn(5).round(), torch.tensor([[0.0, 0, 0, -math.inf, 0]])
     body = "u = Mul(d, half) v = Add(m, u) n = Identity(k) t = Add(v, n)"

@@ -237,6 +237,15 @@ def test_a_resize_by_computed_scales_is_one_by_constant_ones(mode):
     assert torch.equal(model(x), convert(fixed)(x))  # type: ignore[arg-type]
 
 
+def test_a_resize_is_as_large_as_onnx_runtime_makes_it():
+    given = {"s": S, "z": Z, "sy": 2.0**-5, "m": [1.0, 1, 5 / 3, 5 / 3]}  # below 5 / 3 in f32
+    body = 'y = Resize<mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">(d, , m)'
+    source, x = graph(ONE.format(body=body), "float[1, 2, 3, 3] x", "float o", **given), torch.randn(1, 2, 3, 3)  # type: ignore[arg-type]
+    ours, (theirs,) = convert(source)(x), onnx_runtime(source, x)
+    assert theirs.shape == (1, 2, 5, 5)
+    assert torch.equal(ours, theirs)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("corners", [0, 1])

@@ -175,6 +175,27 @@ def test_an_einsum_is_the_exact_sum(equation):
     assert torch.equal(model.integers(*given)["p"].double(), expected)
 
 
+@pytest.mark.parametrize(
+    ("equation", "shapes"), [("bij,bjk->bik", ([1, 2, 3], [4, 3, 2])), ("ij,jk->ik", ([2, 1], [3, 2]))]
+)
+def test_an_axis_of_one_is_repeated_in_an_einsum(equation, shapes):
+    text = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) r = QuantizeLinear(v, s, z)"
+    text += f' e = DequantizeLinear(r, s, z) y = Einsum<equation = "{equation}">(d, e)'
+    text += " p = QuantizeLinear(y, s, zy) o = DequantizeLinear(p, s, zy)"
+    inputs = ", ".join(f"float{shape} {name}" for name, shape in zip("xv", shapes, strict=True))
+    model = convert(graph(text, inputs, "float o", s=1.0, z=np.uint8(131), zy=np.int16(0)))
+    given = [torch.randint(-100, 100, shape).float() for shape in shapes]
+    assert torch.equal(model(*given), torch.einsum(equation, *given).clamp(-32768, 32767))  # type: ignore[arg-type]
+
+
+def test_what_is_added_to_a_root_may_have_more_axes():
+    text = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) n = ReduceL2<keepdims = 0>(d, k) y = Add(n, c)"
+    text += " p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)"
+    given = {"s": 1.0, "z": np.int8(0), "k": LAST, "c": np.ones((1, 1), np.float32)}
+    model = convert(graph(text, "float[2, 2] x", "float o", **given))  # type: ignore[arg-type]
+    assert model(torch.tensor([[3.0, 4], [6, 8]])).tolist() == [[6, 11]]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("equation", ["ii->i", "ij,jk,kl->il", "ij,k->k", "...i,i->..."])
 def test_another_einsum_runs_as_float_and_says_why(equation):
     operands = equation.split("->")[0].split(",")

@@ -55,6 +55,15 @@ def test_a_layer_norm_in_parts_is_one(body):
     assert torch.equal(ours.integers(x)["p"], convert(one).integers(x)["p"])
 
 
+def test_a_gain_for_more_than_is_normalized_is_no_norm():
+    body = f"{PARTS} t = Mul(d, r) y = Mul(t, g)"
+    source = graph(NORM.format(body=body), "float[4, 1] x", "float o", **KNOWN, **GIVEN, g=GAIN)  # type: ignore[arg-type]
+    x = torch.randn(4, 1)
+    ours, (theirs,) = convert(source)(x), onnx_runtime(source, x)
+    assert theirs.shape == (4, 6)
+    assert torch.allclose(ours, theirs, atol=0.031)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("less", ["m = ReduceMax(d, n) t = Sub(d, m)", "t = Identity(d)"])
 def test_a_softmax_in_parts_is_one(less):
     body = f"{less} a = Exp(t) b = ReduceSum(a, n) y = Div(a, b)"

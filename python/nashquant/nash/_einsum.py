@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ def einsum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     slots = tuple(slot for slot, _ in grids)
     zero_points = [grid.zero_point for _, grid in grids]
     scale = torch.tensor(math.prod(grid.scale for _, grid in grids), dtype=torch.float64)
-    form = Accumulator(scale, axis=-1)
+    form = Accumulator(scale, axis=-1, bound=letters.terms(node.inputs) * math.prod(grid.largest for _, grid in grids))
 
     def accumulate(*given: Tensor) -> Tensor:
         return letters.run(given, zero_points)
@@ -69,6 +70,22 @@ class _Letters:
             raise NotIntegerError(f"its equation {equation!r} sums one operand by itself")
         return cls(operands, result)
 
+    def terms(self, operands: Sequence[ir.Value | None]) -> float:
+        """How many products are added up for an element of the result, if that is known."""
+        shapes = [value.shape for value in operands if value is not None and value.shape is not None]
+        if len(shapes) < len(operands):
+            return math.inf
+        summed = [size for letter, size in self._sizes(shapes).items() if letter not in self.result]
+        return math.prod(size if isinstance(size, int) else math.inf for size in summed)
+
+    def _sizes(self, shapes: Sequence[Iterable[Any]]) -> dict[str, Any]:
+        """That of each letter; one of 1 is repeated where the other operand has more."""
+        sizes: dict[str, Any] = {}
+        for letters, shape in zip(self.operands, shapes, strict=True):
+            for letter, size in zip(letters, shape, strict=True):
+                sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
+        return sizes
+
     def run(self, given: tuple[Tensor, ...], zero_points: list[int]) -> Tensor:
         """The accumulator, int32 or int64."""
         if len(given) == 1:
@@ -77,7 +94,7 @@ class _Letters:
             x = x.long() - zero_points[0]
             return self._in_order(x.sum(over) if over else x, "".join(each for each in letters if each in self.result))
         (a, b), (of_a, of_b) = given, self.operands
-        sizes = dict(zip(of_a + of_b, (*a.shape, *b.shape), strict=True))
+        sizes: dict[str, int] = self._sizes([a.shape, b.shape])
         both = [each for each in of_a if each in of_b]
         batch, depth = ([each for each in both if (each in self.result) is kept] for kept in (True, False))
         rows, columns = ([each for each in one if each not in other] for one, other in ((of_a, of_b), (of_b, of_a)))
@@ -85,7 +102,8 @@ class _Letters:
         def matrix(x: Tensor, letters: str, *groups: list[str]) -> Tensor:
             order = [each for group in groups for each in group]
             shape = [math.prod(sizes[each] for each in group) for group in groups]
-            return x.permute([letters.index(each) for each in order]).reshape(shape)
+            x = x.permute([letters.index(each) for each in order])
+            return x.expand([sizes[each] for each in order]).reshape(shape)
 
         acc = ops.matmul(
             matrix(a, of_a, batch, rows, depth),

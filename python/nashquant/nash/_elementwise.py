@@ -108,11 +108,15 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
 def brought(
     plan: Plan, other: ir.Value, form: Accumulator, by: float = 1.0
 ) -> tuple[Callable[..., Tensor], float, tuple[str, ...]]:
-    """What gives `by · other` in steps of the accumulator `form`, rounded once; how large that gets; its slot."""
+    """What gives `by · other` in steps of the accumulator `form`, rounded once; how large that gets; its slot.
+
+    Raises:
+        NotIntegerError: it is not quantized, or 64 bits may not hold it in these steps.
+    """
     constant = plan.constant(other)
     if constant is not None:
         real = constant.double() * by
-        bound = float((real.abs().max() / form.scale).max()) + 1
+        bound = _inner.within(float((real.abs().max() / form.scale).max()) + 1)
 
         def steps(acc: Tensor) -> Tensor:
             return torch.round(real / form.along(acc))
@@ -121,7 +125,7 @@ def brought(
     theirs = plan.form(other)
     if isinstance(theirs, Grid):
         grid = theirs
-        ratio = grid.scale * by / form.scale
+        ratio = _within(other, grid.scale * by / form.scale)
         factors = Factors.of(ratio, plan.arithmetic)
 
         def short(acc: Tensor, q: Tensor) -> Tensor:
@@ -131,11 +135,22 @@ def brought(
     if not isinstance(theirs, Accumulator):
         raise NotIntegerError(f"its input {other.name!r} is not quantized")
     accumulator = theirs
+    shift = max(0, math.frexp(_inner.within(accumulator.bound))[1] - 31)  # a factor has 31 bits too
+    most = float(_within(other, math.ldexp(by, shift) * accumulator.scale.max() / form.scale).abs().max())
 
     def wide(acc: Tensor, x: Tensor) -> Tensor:
-        return Factors.of(accumulator.along(x) * by / form.along(acc), plan.arithmetic).times(x)
+        ratio = math.ldexp(by, shift) * accumulator.along(x) / form.along(acc)
+        x = ops.shifted(x, shift, plan.arithmetic.rounding) if shift else x
+        return Factors.of(ratio, plan.arithmetic).times(x)
 
-    return wide, math.inf, (plan.slot(other),)
+    bound = most * (math.ldexp(accumulator.bound, -shift) + 1) * (1 + 2.0**-14) + 1
+    return wide, _inner.within(bound), (plan.slot(other),)
+
+
+def _within(other: ir.Value, ratio: Tensor) -> Tensor:
+    if not bool((ratio.abs() < 2.0**31).all()):
+        raise NotIntegerError(f"a step of its input {other.name!r} is 2**31 steps of the accumulator, or more")
+    return ratio
 
 
 def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:

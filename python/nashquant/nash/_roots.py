@@ -114,7 +114,7 @@ def on_root(plan: Plan, node: ir.Node, target: Target | None) -> Made | None:
     swapped = x is not node.inputs[0]
     if x is None or number is None or number.numel() != 1 or not isinstance(plan.form(x), Root):
         return None
-    c, form = number.double().reshape(()), plan.form(x)
+    c, form = number.double(), plan.form(x)
     assert isinstance(form, Root)
     if not float(c) > 0:
         return None

@@ -19,7 +19,7 @@ __all__ = ["Scores"]
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """How to get the scores, in steps of `scale`; none lie further apart than `span`, if that is known.
+    """How to get the scores, in steps of `scale` from 0; none lie further apart than `span`, if that is known.
 
     Attributes:
         slots: what `run` takes.
@@ -52,7 +52,7 @@ class Scores:
             fill, scores = inputs[1:] if outside[1] else reversed(inputs[1:])
             return cls.of(plan, scores)._replaced(plan, inputs[0], fill, where=outside[1])
         slot, grid = plan.grid(value)
-        return cls((slot,), grid.scale, grid.high - grid.low, lambda q: q.long())
+        return cls((slot,), grid.scale, grid.high - grid.low, lambda q: grid.centered(q).long())
 
     def _negated(self) -> Scores:
         return Scores(self.slots, self.scale, self.span, lambda *given: -self.run(*given))

@@ -77,7 +77,7 @@ def log_sum_exp(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     scores, axes = Scores.of(plan, node.inputs[0]), axes_of(plan, node)
     if axes == ():
         raise NotIntegerError("it reduces nothing")
-    keep, zero_point = bool(attribute(node, "keepdims", 1)), plan.grid(node.inputs[0])[1].zero_point
+    keep = bool(attribute(node, "keepdims", 1))
     exp, land = _exponentials(scores), _landing(plan, scores, target)
 
     def run(*given: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def log_sum_exp(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         over = tuple(range(x.dim())) if axes is None else axes
         most = x.amax(over, keepdim=True)
         total = exp(most - x).sum(over, keepdim=keep)
-        return land(most.reshape(total.shape) - zero_point, _logarithm_of(total))
+        return land(most.reshape(total.shape), _logarithm_of(total))
 
     return Made(run, scores.slots, (target.grid,))
 

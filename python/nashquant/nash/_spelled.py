@@ -44,9 +44,9 @@ def _norm(plan: Plan, node: ir.Node, target: Target | None) -> Made | None:
     of, bias = _peeled(plan, node, "Add", 0.0)
     of, gain = _peeled(plan, of, "Mul", 1.0)
     core = None if of is None else _Core.of(plan, of)
-    if core is None or max(gain.dim(), bias.dim()) > len(core.over):
+    sizes = [] if core is None else _normalize.sizes_of(core.x)
+    if core is None or not all(_lies_in(constant, [sizes[axis] for axis in core.over]) for constant in (gain, bias)):
         return None
-    sizes = _normalize.sizes_of(core.x)
     return _normalize.norm(plan, core.x, target, sizes, core.over, (gain, bias), core.epsilon, core.centered)
 
 
@@ -58,6 +58,12 @@ def _peeled(plan: Plan, node: ir.Node | None, op: str, default: float) -> tuple[
             if found is not None and other is not None:
                 return other.producer(), found.double()
     return node, torch.tensor(default, dtype=torch.float64)
+
+
+def _lies_in(constant: Tensor, sizes: list[int | None]) -> bool:
+    """Whether `constant` has a number for each element of the last axes, and no more."""
+    pairs = zip(reversed(constant.shape), reversed(sizes), strict=False)
+    return constant.dim() <= len(sizes) and all(n in (1, size) for n, size in pairs)
 
 
 @dataclass(frozen=True, eq=False)

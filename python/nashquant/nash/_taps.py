@@ -89,7 +89,7 @@ class Resizing:
             else:
                 assert scales is not None
                 scale = scales[i]
-                length = int(size * scale)
+                length = int(torch.tensor(scale) * size)  # in f32, as ONNX Runtime: 3 · 1.6666666 is 5
             if length != size or scale != 1.0:
                 found.append((axis % len(shape), *self._taps(size, length, scale)))
         return found
