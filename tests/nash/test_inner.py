@@ -110,7 +110,24 @@ def test_what_an_output_reads_too_is_no_step_on_the_way():
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))  # t as float, to its last bit
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "a = ReduceMean(d, n) h = Sub(d, a) g = Mul(h, h) b = ReduceMean(g, n) k = Shape(b) m = Reshape(b, k) y = Sqrt(m)",
+        "f = Sigmoid(d) g = Mul(f, e) h = ReduceSum(g, n) k = Shape(f) y = Expand(h, k)",
+    ],
+)
+def test_what_lies_on_the_way_may_be_asked_for_its_sizes(body):
+    """As torch exports a standard deviation over several axes, with a free batch."""
+    given = {"sx": SX, "sv": SV, "sy": SY, "z": np.int8(0), "zy": np.int16(0), "n": np.array([-1], np.int64)}
+    source = graph(TWO.format(body=body), "float[b, 5] x, float[b, 5] v", "float o", **given)  # type: ignore[arg-type]
+    model, inputs = convert(source), (torch.randn(4, 5), torch.randn(4, 5))
+    assert only_integers(model), model.report
+    assert (model(*inputs) - onnx_runtime(source, *inputs)[0]).abs().max() <= 1.01 * SY  # type: ignore[operator]
+
+
 def test_what_may_leave_64_bits_runs_as_float():
+
     body = "a = Exp(d) b = Exp(e) t = Mul(a, b) u = Mul(t, d) y = Mul(u, e)"
     x, v = (torch.randint(-20, 21, (3, 4)) * scale for scale in (SX, SV))
     given: dict[str, object] = {"sx": SX, "sv": SV, "sy": SY, "z": np.int8(0), "zy": np.int16(0)}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan"]
 
 _INTEGERS = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
+_SIZES = ("Shape", "Size")  # ops that ask for no numbers
 _STORED = frozenset(ir.DataType[name] for name in ("INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
 
 
@@ -333,7 +334,7 @@ class Plan:
         for node in self.graph:
             read = outer_values(node)
             begins = node.op_type in _INTEGERS and any(self.constant(value) is None for value in node.inputs[:2])
-            if node.op_type not in ("Shape", "Size") and (begins or not found.isdisjoint(read)):
+            if node.op_type not in _SIZES and (begins or not found.isdisjoint(read)):
                 found.update(node.outputs)
         return found
 
@@ -346,12 +347,15 @@ class Plan:
         return found
 
     def _waiting(self) -> set[ir.Node]:
-        """Nodes that only quantizers need, at once or through pointwise functions, moves and the sums of a softmax."""
+        """Nodes that only quantizers need, at once or through pointwise functions, moves and the sums of a softmax.
+
+        Their sizes may be asked for.
+        """
         found: set[ir.Node] = set()
         for node in reversed(list(self.graph)):
             if node.op_type in ("QuantizeLinear", "DequantizeLinear") or any(v.is_graph_output() for v in node.outputs):
                 continue
-            readers = [use.node for value in node.outputs for use in value.uses()]
+            readers = [use.node for value in node.outputs for use in value.uses() if use.node.op_type not in _SIZES]
             through = (r for r in readers if r.op_type != "QuantizeLinear")
             if readers and all(r in found and (self.moves(r) or _pointwise.goes_into(node, r)) for r in through):
                 found.add(node)
