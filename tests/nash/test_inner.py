@@ -113,7 +113,8 @@ def test_what_an_output_reads_too_is_no_step_on_the_way():
 @pytest.mark.parametrize(
     "body",
     [
-        "a = ReduceMean(d, n) h = Sub(d, a) g = Mul(h, h) b = ReduceMean(g, n) k = Shape(b) m = Reshape(b, k) y = Sqrt(m)",
+        "a = ReduceMean(d, n) h = Sub(d, a) g = Mul(h, h) b = ReduceMean(g, n) k = Shape(b) m = Reshape(b, k)"
+        " y = Sqrt(m)",
         "f = Sigmoid(d) g = Mul(f, e) h = ReduceSum(g, n) k = Shape(f) y = Expand(h, k)",
     ],
 )
