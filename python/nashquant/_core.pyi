@@ -5,7 +5,8 @@ f64, bf16 or f16 (or than is said below); ValueError for a tensor on another dev
 another shape or memory order than its partner, or overlapping what is written; ValueError for a scale or `1 / scale`
 that is not positive and finite, and for integers that make no range.
 
-The GIL is released meanwhile. Results do not depend on the number of threads or the instruction set.
+The GIL is released meanwhile, except by elementwise kernels and `min_max_*` on less than 256 KiB. Results do not depend
+on the number of threads or the instruction set.
 
 The instruction set is the widest of the CPU. The environment variable NASHQUANT_CPU_CAPABILITY, read once at import,
 asks for another: baseline, sse42, avx2, avx512, avx512_vnni or amx (on ARM neon or neon_dotprod). ImportError if this

@@ -205,6 +205,23 @@ def test_a_recursion_that_goes_deeper_is_told_as_such(around: Prepared, x: Tenso
         prepared(torch.randn(3, 4, 6, 6))
 
 
+def _shifted(x: Tensor, rounds: int) -> Tensor:
+    return x * 0.5 if rounds == 0 else _scaled(x + 1, rounds - 1)
+
+
+def _scaled(x: Tensor, rounds: int) -> Tensor:
+    return x if rounds == 0 else _shifted(x * 2, rounds - 1)
+
+
+def test_functions_that_call_each_other_are_a_recursion_too(around: Prepared, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: _shifted(x, 2 if new(x) else 1), x)
+    with pytest.raises(UnrecordedCallError, match=r"mul at .* did not run on the example inputs"):  # it ended before
+        prepared(torch.randn(3, 4, 6, 6))
+    _, prepared = around(lambda s, x: _shifted(x, 4 if new(x) else 2), x)
+    with pytest.raises(UnrecordedCallError, match=r"add at .* deeper in a recursion than"):
+        prepared(torch.randn(3, 4, 6, 6))
+
+
 MOVED = """
 import torch
 from torch import nn
@@ -220,6 +237,18 @@ class Moved(nn.Module):
     def forward(self, x):
         return self.dequant(torch.sigmoid(self.quant(x)))
 """
+
+
+def test_the_cells_of_a_notebook_are_not_taken_for_files_that_moved(around: Prepared, x: Tensor) -> None:
+    def cell(number: int, source: str, **names: Any) -> Any:
+        exec(compile(source, f"/nowhere/ipykernel_7/{number}.py", "exec"), names)
+        return names["defined"]
+
+    helper = cell(1, "def defined(x): return torch.sigmoid(x)", torch=torch)
+    branch = "def defined(s, x): return helper(x) if x.shape[0] > 2 else F.relu(x)"
+    _, prepared = around(cell(2, branch, F=F, helper=helper), x)
+    with pytest.raises(UnrecordedCallError, match=r"sigmoid at .*/1\.py:1 .* did not run on the example inputs"):
+        prepared(torch.randn(3, 4, 6, 6))
 
 
 def test_a_pickled_model_whose_source_moved_names_the_file(

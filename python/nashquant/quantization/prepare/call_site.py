@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
@@ -80,10 +81,10 @@ def call_site(depth: int) -> Position:
 
 
 def is_deeper(position: Position, recorded: Position) -> bool:
-    """Whether a call is the recorded one after further rounds of a recursion: the same functions, more frames."""
-    functions = ({frame[:3] for frame in each} for each in (position, recorded))
-    ends = ((each[0], each[-1]) for each in (position, recorded))
-    return len(position) > len(recorded) and len(set(ends)) == 1 and next(functions) == next(functions)
+    """Whether a call is the recorded one after further rounds of a recursion: in between, a function runs again."""
+    now, before = (Counter(frame[:3] for frame in each) for each in (position, recorded))
+    again = any(times > max(1, before[function]) for function, times in now.items())
+    return again and before <= now and (position[0], position[-1]) == (recorded[0], recorded[-1])
 
 
 def _identity(code: CodeType) -> tuple[str, int, int]:

@@ -93,8 +93,7 @@ def _meets_region(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 def _unrecorded(func: Callable[..., Any], known: Known, scope: Scope | CompiledScope) -> UnrecordedCallError:
     """The error for a call made two frames above."""
     times = scope.times_recorded(known.redirected, known.above + 1) if known.redirected else 0
-    line = source_line(2)
-    where = f"{function_name(func)} at {line} (in {_running(scope.owner, 2)})"
+    where = f"{function_name(func)} at {source_line(2)} (in {_running(scope.owner, 2)})"
     if times:
         return UnrecordedCallError(
             f"{where} meets a quantized tensor more often in one forward than the {times} time(s) on the example "
@@ -107,7 +106,7 @@ def _unrecorded(func: Callable[..., Any], known: Known, scope: Scope | CompiledS
             f"{where} meets a quantized tensor deeper in a recursion than on the example inputs given to prepare, so "
             "it has no scale. Give prepare inputs that go as deep, as example_inputs or among more_example_inputs"
         )
-    if isinstance(scope, Scope) and (gone := scope.files_gone(line.rpartition(":")[0])):
+    if isinstance(scope, Scope) and (gone := scope.files_gone(known.above + 1)):
         return UnrecordedCallError(
             f"{where} meets a quantized tensor, but the calls of this model were recorded in {', '.join(gone)}, which "
             "is not there any more: a pickled model finds its calls by the file they are in. Put it back, or prepare "

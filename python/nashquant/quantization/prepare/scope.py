@@ -131,10 +131,14 @@ class Scope(Passes):
         position = call_site(above + 1)
         return any(site.op == op and is_deeper(position, site.position) for site in self._table)
 
-    def files_gone(self, file: str) -> list[str]:
-        """The files its calls were recorded in and that are there no more; none if `file` is among those recorded."""
-        recorded = {name for site in self._table for name, *_ in site.position}
-        return [] if file in recorded else sorted(each for each in recorded if not Path(each).exists())
+    def files_gone(self, above: int) -> list[str]:
+        """The files its calls were recorded in and that are there no more, while a call `above` frames above the caller
+        comes from one of that name elsewhere. (The cells of a notebook never were files, and each has its own name.)
+        """
+        recorded = {Path(file) for site in self._table for file, *_ in site.position}
+        elsewhere = {Path(file) for file, *_ in call_site(above + 1)} - recorded
+        names = {file.name for file in elsewhere}
+        return sorted(str(file) for file in recorded if file.name in names and not file.exists())
 
 
 class CompiledScope(Passes):
