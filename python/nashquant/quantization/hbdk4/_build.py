@@ -23,6 +23,7 @@ from ._expanded import keep_expanded
 from ._faces import Face
 from ._moves import keep_on_grid
 from ._names import name_axes, name_nodes, name_values
+from ._resizes import keep_sizes
 from ._stored import find_calls, store_quantized
 from ._verify import Verifier
 from ._write import check, staged, write
@@ -55,6 +56,7 @@ def build(model: nn.Module, tensors: Sequence[Tensor], shapes: Sequence[Any], fa
     keep_expanded(converted, calls)
     keep_on_grid(graph, calls)
     keep_biases(converted)
+    keep_sizes(converted)
     name_values(graph, inputs.names, outputs.names)
     name_nodes(graph)
     name_axes(graph, shapes)
