@@ -307,8 +307,8 @@ def matmul(
     landing: Landing | None,
 ) -> None:
     """Writes `(a - zero_point) @ weight.T + bias` to `y`: int32 or int64; or with `factor` and `landing`
-    requantized, int8 or int16. `a` is `[M, K]`, int8 or int16, `y` `[M, N]`, `bias` `[N]` int64, `factor` f64: one, or
-    `[N]`. All contiguous.
+    requantized, int8 or int16. `a` is `[M, K]`, int8 or int16, `y` `[M, N]`, `bias` `[N]` int32 or int64, `factor` f64:
+    one, or `[N]`. All contiguous.
 
     Raises ValueError unless the weight proves that int32 suffices, if `y` is that; if it was packed for activations of
     8 bits and `a` has 16; or if `zero_point` is no integer of `a`, or a bias lies beyond -2**62 or 2**62.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-_INTEGERS = (torch.int8, torch.int16)
+ENDS = {torch.int8: (-128, 127), torch.int16: (-32768, 32767)}  # asked of torch.iinfo, most of the check
+_INTEGERS = tuple(ENDS)
 # Between these a number, rounded to f32, is finite and has a finite inverse: ties go to 2**-128, and to infinity.
 _LEAST_SCALE, _GREATEST_SCALE = 2.0**-128 + 2.0**-150, 2.0**128 - 2.0**103
 
@@ -122,9 +123,9 @@ def factors(factor: float | Tensor, x: Tensor, axis: int | None) -> None:
 
 def zero_point(name: str, value: int, dtype: torch.dtype) -> None:
     """One of the integers of `dtype`."""
-    ends = torch.iinfo(dtype)
-    if not ends.min <= value <= ends.max:
-        raise ValueError(f"{name} is {value}, but must lie between {ends.min} and {ends.max}")
+    low, high = ENDS[dtype]
+    if not low <= value <= high:
+        raise ValueError(f"{name} is {value}, but must lie between {low} and {high}")
 
 
 def packed(name: str, x: Tensor, dtype: torch.dtype, zero_point: int) -> None:

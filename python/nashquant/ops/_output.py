@@ -29,11 +29,11 @@ class Output(NamedTuple):
             ValueError: a number is not one of `dtype`, or `qmin` is greater than `qmax`.
         """
         _check.integers("y", dtype)
-        ends = torch.iinfo(dtype)
-        low, high = ends.min if qmin is None else qmin, ends.max if qmax is None else qmax
-        if not ends.min <= low <= high <= ends.max:
+        least, greatest = _check.ENDS[dtype]
+        low, high = least if qmin is None else qmin, greatest if qmax is None else qmax
+        if not least <= low <= high <= greatest:
             raise ValueError(
-                f"qmin is {low} and qmax {high}, but must be in order and lie between {ends.min} and {ends.max}"
+                f"qmin is {low} and qmax {high}, but must be in order and lie between {least} and {greatest}"
             )
         _check.zero_point("zero_point", zero_point, dtype)
         return cls(dtype, zero_point, low, high)

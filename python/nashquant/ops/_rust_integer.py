@@ -77,10 +77,8 @@ def _finishing(finish: Finish | None) -> dict[str, Any]:
     return {"factor": factors(finish.factor), "landing": landing(finish.output, finish.arithmetic)}
 
 
-def _bias(bias: Tensor | None) -> Tensor | None:
-    if bias is None or (bias.dtype == torch.int64 and bias.is_contiguous()):
-        return bias
-    return bias.long().contiguous()
+def _dense(bias: Tensor | None) -> Tensor | None:
+    return None if bias is None else bias.contiguous()
 
 
 def pack(weight: Tensor, dtype: torch.dtype, groups: int = 1, depthwise: bool = False) -> Weight:
@@ -95,7 +93,7 @@ def matmul(
     leading = a.shape[:-1]
     rows = a if len(leading) == 1 else a.reshape(leading.numel(), a.shape[-1])
     y = torch.empty((len(rows), n), dtype=finish.output.dtype if finish else acc)
-    _core.matmul(rows.contiguous(), weight, y, zero_point=zero_point, bias=_bias(bias), **_finishing(finish))
+    _core.matmul(rows.contiguous(), weight, y, zero_point=zero_point, bias=_dense(bias), **_finishing(finish))
     return y if len(leading) == 1 else y.view(*leading, n)
 
 
@@ -123,7 +121,7 @@ def conv(
         before=[*[0 for _ in one], *[before for before, _ in over.padding]],
         dilation=[*one, *over.dilation],
         zero_point=zero_point,
-        bias=_bias(bias),
+        bias=_dense(bias),
         **_finishing(finish),
     )
     return y.movedim(-1, 1)

@@ -1,5 +1,7 @@
 //! Products of integer matrices and convolutions: carries, checks and calls.
 
+use std::borrow::Cow;
+
 use nashquant_kernels::{
     self as kernels,
     conv::{Depthwise, Geometry},
@@ -47,6 +49,15 @@ impl Weight {
     }
 }
 
+/// A bias as the kernels read it; one of i32 is short, and copied.
+fn steps<'a>(bias: &'a Bound<'_, PyAny>, memory: &mut Memory) -> PyResult<Cow<'a, [i64]>> {
+    let view = View::of("bias", bias)?;
+    Ok(match view.dtype {
+        DType::I32 => memory.read::<i32>(&view)?.iter().copied().map(i64::from).collect(),
+        _ => memory.read::<i64>(&view)?.into(),
+    })
+}
+
 /// Runs `$call` with `$finish` and `$y` as the dtype of `$view` asks for.
 macro_rules! finished {
     ($view:ident, $memory:ident, $factor:ident, $landing:ident, |$finish:ident, $y:ident| $call:expr) => {
@@ -90,8 +101,8 @@ pub(crate) fn matmul(
 ) -> PyResult<()> {
     let (a, y, mut memory) = (View::of("a", a)?, View::of("y", y)?, Memory::default());
     let ([rows, _], [_, _]) = (sizes::<2>(&a)?, sizes::<2>(&y)?);
-    let bias = bias.map(|bias| View::of("bias", bias)).transpose()?;
-    let bias = bias.as_ref().map(|bias| memory.read::<i64>(bias)).transpose()?;
+    let bias = bias.map(|bias| steps(bias, &mut memory)).transpose()?;
+    let bias = bias.as_deref();
     let Packed::Matrix(weight) = &weight.0 else {
         return Err(PyValueError::new_err("the weight is that of a depthwise convolution"));
     };
@@ -124,8 +135,8 @@ pub(crate) fn conv(
     let ([batch, d, h, w, channels], [_, od, oh, ow, _]) = (sizes::<5>(&x)?, sizes::<5>(&y)?);
     let (size, output) = ([d, h, w], [od, oh, ow]);
     let geometry = Geometry { batch, size, channels, kernel, stride, before, dilation, output };
-    let bias = bias.map(|bias| View::of("bias", bias)).transpose()?;
-    let bias = bias.as_ref().map(|bias| memory.read::<i64>(bias)).transpose()?;
+    let bias = bias.map(|bias| steps(bias, &mut memory)).transpose()?;
+    let bias = bias.as_deref();
     by_integer!(x, X => {
         let x = memory.read::<X>(&x)?;
         finished!(y, memory, factor, landing, |finish, y| py

@@ -18,9 +18,15 @@ pub(super) fn rows(isa: Isa, acc: &[i32], lie: Lie, scales: &[f64], output: Outp
         return 0;
     }
     let columns = lie.length / N * N;
-    let one = [scales[lie.channel]; N];
+    let one;
+    let scales = if lie.columns {
+        &scales[lie.channel..]
+    } else {
+        one = [scales[lie.channel]; N];
+        &one[..]
+    };
     for first in (0..columns).step_by(N) {
-        let scales = if lie.columns { &scales[lie.channel + first..] } else { &one };
+        let scales = if lie.columns { &scales[first..] } else { scales };
         let rows = acc.len().div_ceil(lie.width).min(y.len().div_ceil(lie.stride));
         assert!(scales.len() >= N && rows > 0);
         assert!(
