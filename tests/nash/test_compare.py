@@ -52,6 +52,23 @@ def test_each_quantizer_is_compared_at_each_of_its_calls(pair):
     assert found.top1 > 0.9
 
 
+def test_the_export_of_another_model_is_refused(pair, tmp_path: Path):
+    prepared, _, x = pair
+
+    class Wider(Twice):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 4)
+
+    wider = prepare(Wider().eval(), (x,), TemplateQconfigSetter(get_qconfig()), save_dir=None)
+    set_fake_quantize(wider.eval(), "calibration")
+    wider(x)
+    set_fake_quantize(wider.eval(), "validation")
+    other = convert(export(wider, x, path=tmp_path / "wider.onnx", verify=False))
+    with pytest.raises(ValueError, match=r"shapes \[\(32, 3\)\], the integer model \[\(32, 4\)\]: is it the export"):
+        compare(prepared, other, [x])
+
+
 class Loop(nn.Module):
     """Its state begins as zeros, of which the exporter computes the first call of `state`, and all of `inner`'s."""
 

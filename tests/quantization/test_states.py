@@ -21,6 +21,24 @@ from nashquant.quantization.fake_quantize import (
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
 
 
+def test_a_checkpoint_of_another_state_ends_the_state_and_says_so() -> None:
+    calibrated, model = Layer().eval(), Layer()
+    set_fake_quantize(calibrated, FakeQuantState.CALIBRATION)
+    calibrated(torch.randn(8, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.load_state_dict(calibrated.state_dict())  # no state was asked yet
+    set_fake_quantize(model.train(), FakeQuantState.QAT)
+    told = r"load_state_dict ended the state QAT: .*first met at .*FakeQuantState\.QAT\) again, after load_state_dict"
+    with pytest.warns(CalibrationWarning, match=told) as caught:
+        model.load_state_dict(calibrated.state_dict())
+    assert len(caught) == 1
+    set_fake_quantize(model, FakeQuantState.QAT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.load_state_dict(model.state_dict())
+
+
 class Layer(nn.Module):
     """What a prepared Linear looks like to a quantizer."""
 

@@ -117,7 +117,8 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
 
     Raises:
         TypeError: `integer` is no integer model, or `prepared` no module.
-        ValueError: `data` is empty, or no quantizer of the integer model is one of `prepared`.
+        ValueError: `data` is empty, no quantizer of the integer model is one of `prepared`, or their outputs have other
+            shapes.
         RuntimeError: `prepared` is not in eval mode and VALIDATION; its mode and states are never changed.
     """
     if not isinstance(integer, IntegerModel) or not isinstance(prepared, nn.Module):
@@ -143,6 +144,7 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
             overflows[step.layer] = overflows.get(step.layer, 0) + overflow(step, given, integer.march)
 
         found, slots = integer.watch(count, *inputs)
+        _check_outputs(wanted, found)
         for point, (turn, turns) in zip(points, _turns(points), strict=True):
             calls, ours = seen[point.quantizer], slots[point.slot]
             if turns != len(calls):
@@ -179,6 +181,16 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
     )
     kept = {layer: number for layer, number in overflows.items() if number}
     return Comparison(layers, kept, tuple(outputs), same / rows if rows else None, tuple(dict.fromkeys(unmatched)))
+
+
+def _check_outputs(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> None:
+    """Nothing, if both models give the same number of outputs of the same shapes."""
+    theirs, ours = ([tuple(y.shape) for y in each] for each in (wanted, found))
+    if theirs != ours:
+        raise ValueError(
+            f"the prepared model gives outputs of the shapes {theirs}, the integer model {ours}: is it the export of "
+            "another one?"
+        )
 
 
 def _turns(points: Sequence[Point]) -> list[tuple[int, int]]:

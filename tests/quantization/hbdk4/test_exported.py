@@ -42,7 +42,8 @@ def test_it_runs_on_other_inputs_laid_out_like_the_example_ones(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ((INPUTS[0],), "the inputs are not laid out as the example inputs were (x, more.shift)"),
+        ((INPUTS[0],), "the inputs (x) are not laid out as the example inputs were (x, more.shift)"),
+        ((), "the inputs (none) are not laid out as the example inputs were (x, more.shift)"),
         ((INPUTS[0], INPUTS[1], 4), "what was no tensor is a constant of the exported model: 3 was given, not 4"),
         ((2.0, INPUTS[1], 3), "the inputs must be tensors where the example inputs were, not float"),
         ((torch.ones(3), INPUTS[1], 3), "input 'x' is float32[3], but the file takes float32[2]"),
@@ -56,6 +57,29 @@ def test_inputs_that_do_not_fit_are_refused(inputs: tuple[object, ...], message:
         with pytest.raises(ValueError, match=r".") as caught:
             call()
         assert message in str(caught.value)
+
+
+def test_a_dict_may_have_its_keys_in_another_order(tmp_path: Path) -> None:
+    class OfDict(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.quant = quantizer(0.5)
+            self.eval()
+
+        def forward(self, batch: dict[str, list[Tensor]]) -> Tensor:
+            return self.quant(batch["a"][0]) - batch["b"][0]
+
+    exported = export(OfDict(), {"a": [torch.ones(2)], "b": [torch.zeros(2)]}, path=tmp_path / "m.onnx")
+    (y,) = exported.run({"b": [torch.tensor([1.0, 2.0])], "a": [torch.tensor([3.0, 5.0])]})
+    assert y.tolist() == [2.0, 3.0]
+    with pytest.raises(ValueError, match=r"the inputs \(batch\.a\.0, batch\.c\.0\) are not laid out"):
+        exported.run({"a": [torch.ones(2)], "c": [torch.ones(2)]})
+
+
+def test_several_inputs_in_place_of_one_tuple_are_told(tmp_path: Path) -> None:
+    exported = pair(tmp_path / "m.onnx")
+    with pytest.raises(TypeError, match=r"per_layer is dict, expected a bool: .* verify\(\(a, b\)\)"):
+        exported.verify(*INPUTS[:2])
 
 
 def test_verify_compares_on_other_data_and_on_the_model_as_it_is_now(tmp_path: Path) -> None:

@@ -104,6 +104,16 @@ def test_example_inputs_that_tell_nothing(tmp_path: Path) -> None:
     refused(model, x, ValueError, "example input 'x' holds 2 NaN", tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_parameters_that_are_no_numbers(value: float, tmp_path: Path) -> None:
+    model = ResidualBlock().eval()
+    with torch.no_grad():
+        model.conv.bias[1] = value
+    with pytest.raises(ValueError, match=r"parameter 'conv\.bias' holds 1 NaN or infinity"):
+        export(model, torch.ones(1, 4, 4, 4), path=tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_or_input_in_bfloat16(tmp_path: Path) -> None:
     message = "bfloat16 cannot be exported, since ONNX Runtime's CPU does not compute in it, but so is "
     model, x = ResidualBlock().eval().to(torch.bfloat16), torch.ones(1, 3, 4, 4)

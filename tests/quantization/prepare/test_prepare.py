@@ -254,6 +254,8 @@ def test_a_shared_module_is_not_fused_and_keeps_one_scale(around: Around, x: Ten
     assert [row.name for row in result.layers][1:-1] == ["conv", "relu", "conv(1)", "relu(1)"]
     assert result.fusable == (("conv", "Conv2d (shared)"), ("relu", "ReLU (shared)"))
     assert result.called_times == (("conv", 2), ("relu", 2))
+    shared = [name for name, _, message in result.messages if "its 2 calls share one scale" in message]
+    assert shared == ["relu"]  # a conv has a weight to share
 
 
 def test_train_or_eval_and_dtype_stay_as_they_were() -> None:

@@ -435,6 +435,14 @@ def test_the_state_dict_of_a_wrapped_model_is_told_from_another_s(prefix: str, w
     assert "begin with" not in str(caught.value)
 
 
+def test_a_checkpoint_around_a_state_dict_is_told(x: Tensor) -> None:
+    _, prepared = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
+    with pytest.raises(RuntimeError, match=r"Its entry 'model' has the model's keys: load that one$"):
+        prepared.load_state_dict({"epoch": 3, "model": prepared.state_dict()})
+    with pytest.raises(TypeError, match="state_dict is str, expected a mapping of names to tensors"):
+        prepared.load_state_dict("net.pt")
+
+
 def test_a_checkpoint_of_another_dtype_gives_its_range_and_not_its_scale(x: Tensor) -> None:
     model, narrow = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
     wide: Any = prepare(model, x, calibration_8bit_weight_16bit_act_qconfig_setter, save_dir=None)

@@ -25,7 +25,7 @@ from nashquant.quantization.observer import (
 
 from .spec import FakeQuantizeSpec
 from .switch import GlobalFakeQuantSwitch
-from .warning import Notices, eval_ended_calibration, fixed_scale_kept, scale_never_set
+from .warning import Notices, eval_ended_calibration, fixed_scale_kept, scale_never_set, state_was_loaded
 
 __all__ = ["FakeQuantize"]
 
@@ -290,9 +290,12 @@ class FakeQuantize(ExactBuffers):
                 if not torch.equal(loaded.reshape(-1).to(self.scale), self.scale):
                     self._notices.say_once("fixed", fixed_scale_kept(where, shortened(loaded), shortened(self.scale)))
                 state_dict = {**state_dict, key: self.scale.clone()}
+        was = self._observes, self._quantizes
         super()._load_from_state_dict(state_dict, prefix, *rest)
         self._observes = bool(self.observer_enabled.item())
         self._quantizes = bool(self.fake_quant_enabled.item())
+        if self._notices.state and was != (self._observes, self._quantizes):
+            self._notices.say_once("state", state_was_loaded(where, self._notices.state))
         self._has_scale = False  # found out again when asked: the observer's buffers are loaded after these
 
     def loading_problem(self, scale: Any, zero_point: Any) -> str:

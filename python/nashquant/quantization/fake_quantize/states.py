@@ -65,7 +65,7 @@ def set_fake_quantize(model: nn.Module, state: FakeQuantState | str) -> None:
     in_training = [] if state in (FakeQuantState.QAT, FakeQuantState._FLOAT) else _still_training(model)
     if in_training:
         warnings.warn(still_training(state.name, in_training), CalibrationWarning, stacklevel=2)
-    notices = Notices()  # shared: one warning for the model, not one for each quantizer
+    notices = Notices(state.name)  # shared: one warning for the model, not one for each quantizer
     unset = unset_scales(model) if state is FakeQuantState.VALIDATION else []
     if unset:
         notices.say_no_more("unset")

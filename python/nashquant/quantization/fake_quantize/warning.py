@@ -12,9 +12,14 @@ class CalibrationWarning(UserWarning):
 
 
 class Notices:
-    """Says each thing once. The quantizers of a model share one, so that it is said once per model."""
+    """Says each thing once. The quantizers of a model share one, so that it is said once per model.
 
-    def __init__(self) -> None:
+    Attributes:
+        state: the name of the state that set_fake_quantize put the model into; empty before the first.
+    """
+
+    def __init__(self, state: str = "") -> None:
+        self.state = state
         self._said: set[str] = set()
 
     def say_once(self, key: str, message: str) -> None:
@@ -61,6 +66,14 @@ def fixed_scale_kept(where: str, loaded: str, kept: str) -> str:
     return (
         f"{where!r} has the fixed scale {kept}; the scale {loaded} of the checkpoint is not taken: the scale "
         "of a FixedScaleObserver is configured, not learned"
+    )
+
+
+def state_was_loaded(where: str, state: str) -> str:
+    """A checkpoint that was saved in another state than the model's."""
+    return (
+        f"load_state_dict ended the state {state}: quantizers do what those of the checkpoint did (first met at "
+        f"{where}). Call set_fake_quantize(model, FakeQuantState.{state}) again, after load_state_dict"
     )
 
 

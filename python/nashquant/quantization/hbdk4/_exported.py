@@ -84,9 +84,14 @@ class ExportedModel:
             kw_data: arguments of forward given by keyword.
 
         Raises:
+            TypeError: `per_layer` is no bool.
             ValueError: `data` is laid out otherwise, has other shapes, or holds nothing.
             RuntimeError: the model is no longer in eval mode and VALIDATION.
         """
+        if not isinstance(per_layer, bool):
+            raise TypeError(
+                f"per_layer is {type(per_layer).__name__}, expected a bool: several inputs are a tuple, verify((a, b))"
+            )
         check_ready(self._origin.model)
         one = data is None or isinstance(data, (Tensor, tuple, list, Mapping))
         agreements = [

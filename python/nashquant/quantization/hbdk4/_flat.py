@@ -88,9 +88,13 @@ class FlatInputs:
         Raises:
             ValueError: they are not: other places, types or numbers, or a tensor of another dtype.
         """
-        leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
+        leaves, spec = pytree.tree_flatten(_in_order((args, dict(kwargs)), self._example()))
         if spec != self._spec:
-            raise ValueError(f"the inputs are not laid out as the example inputs were ({', '.join(self.names)})")
+            given = pytree.tree_flatten_with_path((args, dict(kwargs)))[0]
+            names = ", ".join(".".join(map(str, self._path(path))) for path, _ in given)
+            raise ValueError(
+                f"the inputs ({names or 'none'}) are not laid out as the example inputs were ({', '.join(self.names)})"
+            )
         for i, (leaf, known) in enumerate(zip(leaves, self._leaves, strict=True)):
             if isinstance(known, Tensor) != isinstance(leaf, Tensor) or not (i in self._places or leaf == known):
                 raise ValueError(
@@ -99,6 +103,18 @@ class FlatInputs:
                     else f"the inputs must be tensors where the example inputs were, not {type(leaf).__name__}"
                 )
         return tuple(leaves[i] for i in self._places)
+
+    def _example(self) -> Any:
+        return pytree.tree_unflatten(self._leaves, self._spec)
+
+
+def _in_order(tree: Any, example: Any) -> Any:
+    """`tree` with the keys of its dicts in the order of `example`, where they are the same keys."""
+    if type(tree) is dict and isinstance(example, dict) and tree.keys() == example.keys():
+        return {key: _in_order(tree[key], value) for key, value in example.items()}
+    if type(tree) is type(example) and type(tree) in (list, tuple) and len(tree) == len(example):
+        return type(tree)(map(_in_order, tree, example))
+    return tree
 
 
 class Flat(nn.Module):

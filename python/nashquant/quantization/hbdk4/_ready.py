@@ -73,10 +73,10 @@ def check_prepared(model: nn.Module) -> dict[str, Quantizer]:
 
 
 def check_numbers(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
-    """Nothing, if `model` can be exported in its dtypes, and `inputs` tell something.
+    """Nothing, if `model` can be exported in its dtypes, its parameters are numbers, and `inputs` tell something.
 
     Raises:
-        ValueError: something is bfloat16; an input is empty or holds NaN.
+        ValueError: something is bfloat16; a parameter holds NaN or infinity; an input is empty or holds NaN.
     """
     held = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     if found := [name for name, tensor in {**held, **inputs}.items() if tensor.dtype == torch.bfloat16]:
@@ -84,6 +84,11 @@ def check_numbers(model: nn.Module, inputs: Mapping[str, Tensor]) -> None:
             f"bfloat16 cannot be exported, since ONNX Runtime's CPU does not compute in it, but so is {_some(found)}: "
             "call model.float(), and give example inputs in float32"
         )
+    for name, parameter in model.named_parameters():
+        if number := int((~parameter.isfinite()).sum()):
+            raise ValueError(
+                f"parameter {name!r} holds {number} NaN or infinity, which integers would hide: they have neither"
+            )
     for name, tensor in inputs.items():
         if not tensor.numel():
             raise ValueError(f"example input {name!r} is empty: its shape is {list(tensor.shape)}")

@@ -233,4 +233,9 @@ def _remarks(plan: Plan, op: Op, model: nn.Module) -> list[str]:
         remarks.append("qint16 weight!!!")
     if (sums := overflow(plan, op, model)) is not None:
         remarks.append(sums)
+    if len(op.calls) > 1 and op.first.owner is None and op.kind not in (OpKind.GEMM, OpKind.EMBEDDING):
+        remarks.append(
+            f"its {len(op.calls)} calls share one scale: where their ranges differ, give each a module of its own, or "
+            "call a function (torch.relu)"
+        )
     return remarks

@@ -17,9 +17,12 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
     """Compares keys and shapes.
 
     Raises:
+        TypeError: `state_dict` is no mapping.
         RuntimeError: a shape differs, or a scale is bad; with `strict`, a key is missing or unknown. Nothing was
             loaded.
     """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict is {type(state_dict).__name__}, expected a mapping of names to tensors")
     own = model.state_dict()
     problems = [
         f"{key!r} has shape {tuple(state_dict[key].shape)}, the model has {tuple(own[key].shape)}"
@@ -59,7 +62,10 @@ _WRAPPED = {"module.": "DistributedDataParallel and DataParallel have", "_orig_m
 
 
 def _hint(state_dict: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """What to do about keys that a wrapper put a name before."""
+    """What to do about keys that a wrapper put a name before, and about a checkpoint around the state_dict."""
+    for key, inside in state_dict.items():
+        if isinstance(inside, Mapping) and not own.keys().isdisjoint(inside):
+            return f". Its entry {key!r} has the model's keys: load that one"
     for prefix, wrapper in _WRAPPED.items():
         if state_dict and all(key.startswith(prefix) and key.removeprefix(prefix) in own for key in state_dict):
             inner = prefix.rstrip(".")
