@@ -42,8 +42,8 @@ test-arm: $(INSTALLED)
 	        "gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user"; \
 	fi
 
-# The short version: five to seven minutes, with all rivals. BENCH_FLAGS=--benchmark-disable runs every bench once and
-# times nothing.
+# The short version: under six minutes with all rivals, one of them for other packages.
+# BENCH_FLAGS=--benchmark-disable runs every bench once and times nothing.
 bench: $(BUILT)
 ifneq ($(findstring --benchmark-disable,$(BENCH_FLAGS)),)
 	cargo test --locked --quiet -p nashquant-kernels --benches
