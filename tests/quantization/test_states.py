@@ -21,6 +21,23 @@ from nashquant.quantization.fake_quantize import (
 from nashquant.quantization.observer import FixedScaleObserver, MinMaxObserver
 
 
+class Layer(nn.Module):
+    """What a prepared Linear looks like to a quantizer."""
+
+    def __init__(self, act: FakeQuantize | None = None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+        self.dropout = nn.Dropout(0.5)
+        self.weight_fake_quant = FakeQuantize(
+            averaging_constant=1.0, qscheme=torch.per_channel_symmetric, ch_axis=0, channel_len=4
+        )
+        self.activation_post_process = act or FakeQuantize()
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight_fake_quant(self.linear.weight)
+        return self.activation_post_process(self.dropout(nn.functional.linear(x, weight, self.linear.bias)))
+
+
 def test_a_checkpoint_of_another_state_ends_the_state_and_says_so() -> None:
     calibrated, model = Layer().eval(), Layer()
     set_fake_quantize(calibrated, FakeQuantState.CALIBRATION)
@@ -37,23 +54,6 @@ def test_a_checkpoint_of_another_state_ends_the_state_and_says_so() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.load_state_dict(model.state_dict())
-
-
-class Layer(nn.Module):
-    """What a prepared Linear looks like to a quantizer."""
-
-    def __init__(self, act: FakeQuantize | None = None) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, 4)
-        self.dropout = nn.Dropout(0.5)
-        self.weight_fake_quant = FakeQuantize(
-            averaging_constant=1.0, qscheme=torch.per_channel_symmetric, ch_axis=0, channel_len=4
-        )
-        self.activation_post_process = act or FakeQuantize()
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight_fake_quant(self.linear.weight)
-        return self.activation_post_process(self.dropout(nn.functional.linear(x, weight, self.linear.bias)))
 
 
 class Model(nn.Module):
