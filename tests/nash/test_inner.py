@@ -138,3 +138,33 @@ def test_what_may_leave_64_bits_runs_as_float():
     found = model(x, v)
     assert isinstance(found, Tensor)
     assert (found - onnx_runtime(source, x, v)[0]).abs().max() <= 1.01 * SY
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), (1, 1, 1)])
+def test_a_number_may_have_as_many_axes_as_the_sum_it_multiplies(shape):
+    text = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear(k, s, z) m = MatMul(d, w)"
+    text += " y = Mul(m, c) p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)"
+    k = torch.randint(-9, 9, (4, 3), dtype=torch.int8).numpy()
+    source = graph(text, "float[2, 4] x", "float o", s=0.02, z=np.int8(0), k=k, c=np.full(shape, 0.5, np.float32))
+    model, x = convert(source), torch.randn(2, 4)
+    assert only_integers(model) == (len(shape) <= 2)
+    (theirs,) = onnx_runtime(source, x)
+    assert model(x).shape == theirs.shape  # type: ignore[union-attr]
+    assert (model(x) - theirs).abs().max() <= 0.0201  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("sides", ["m, c", "c, m"])
+def test_what_has_more_axes_than_a_sum_with_a_scale_for_each_channel_is_added_as_float(sides):
+    text = (
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) w = DequantizeLinear<axis = 0>(k, sw) m = Conv(d, w)"
+    )
+    text += f" y = Add({sides}) p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)"
+    given = {
+        "k": np.full((3, 2, 1), 5, np.int8),
+        "sw": np.array([0.1, 0.2, 0.4]),
+        "c": np.ones((1, 1, 1, 1), np.float32),
+    }
+    source = graph(text, "float[2, 2, 5] x", "float o", s=0.02, z=np.int8(0), **given)
+    model, x = convert(source), torch.randn(2, 2, 5)
+    (theirs,) = onnx_runtime(source, x)
+    assert (model(x) - theirs).abs().max() <= 0.0201  # type: ignore[operator]

@@ -92,6 +92,33 @@ def test_a_cosine_has_20_bits_behind_the_point_of_each_share():
         assert found == landed(round(total * factor(2.0**-40 / FINE)))
 
 
+@pytest.mark.parametrize("body", ["f = Div(d, t)", "u = Expand(t, many) f = Div(d, u)"])
+def test_a_share_of_its_own_norm_is_never_more_than_one(body):
+    """Squares of more than 15 bits are rounded first: a norm of few steps may then be 0."""
+    text = f"q = QuantizeLinear(x, s, z) v = DequantizeLinear(q, s, z) d = Mul(v, v) t = ReduceL2(d, n) {body}"
+    text += " y = Mul(f, f) p = QuantizeLinear(y, sy, z) o = DequantizeLinear(p, sy, z)"
+    given = {"s": 0.001, "sy": 0.0001, "z": np.int16(0), "n": LAST, "many": np.array([3, 1024])}
+    given = {name: value for name, value in given.items() if name != "many" or "Expand" in body}
+    model = convert(graph(text, "float[3, 1024] x", "float o", **given))  # type: ignore[arg-type]
+    assert only_integers(model), model.report
+    x = torch.zeros(3, 1024)
+    x[:, :2] = torch.tensor([[0.001, 0], [-0.002, 0.001], [3, 4]])
+    y = model(x)
+    assert isinstance(y, Tensor)
+    assert y.max() <= 1.00005
+    assert y[2, :4].tolist() == pytest.approx([(9 / 337**0.5) ** 2, (16 / 337**0.5) ** 2, 0, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize("body", ["t = ReduceL2<keepdims = 0>(d, n)", "r = ReduceL2(d, n) t = Transpose(r)"])
+def test_what_is_divided_by_the_norm_of_another_row_is_no_share(body):
+    text = f"q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) {body} f = Div(d, t) y = Mul(f, f)"
+    text += " p = QuantizeLinear(y, s, z) o = DequantizeLinear(p, s, z)"
+    source = graph(text, "float[2, 2] x", "float o", s=0.05, z=np.int8(0), n=LAST)
+    model, x = convert(source), torch.tensor([[3.0, 4.0], [0.1, 0.2]])
+    assert [row.op for row in model.report.floats] == ["Div", "Mul"]
+    assert torch.equal(model(x), onnx_runtime(source, x)[0])  # type: ignore[arg-type]
+
+
 def test_the_root_of_a_variance_is_one_factor():
     q, p = rows("m = ReduceMean(d, n) t = Sub(d, m) u = Mul(t, t) w = ReduceMean(u, n) y = Sqrt(w)")
     for row, (found,) in zip(q, p, strict=True):

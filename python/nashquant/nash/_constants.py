@@ -45,7 +45,7 @@ class Constants:
             return None
         q, scale = self.get(node.inputs[0]), self.get(node.inputs[1])
         zero = self.get(node.inputs[2]) if len(node.inputs) > 2 else None
-        if q is None or scale is None or q.is_floating_point():
+        if q is None or scale is None or q.is_floating_point() or not bool(((scale >= 0) & scale.isfinite()).all()):
             return None
         axis, shape = None, []
         if scale.numel() > 1:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nashquant import ops
 
 from ._forms import Accumulator, NotIntegerError, Target
-from ._rescale import land
+from ._rescale import factor_onto, land
 from ._step import Made
 from ._to_torch import attribute
 
@@ -40,8 +40,10 @@ def einsum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     if target is None:
         return Made(accumulate, slots, (form,), accumulate)
 
+    factor = factor_onto(target, scale)
+
     def run(*given: Tensor) -> Tensor:
-        return land(accumulate(*given), scale / target.grid.scale, None, target, plan.arithmetic)
+        return land(accumulate(*given), factor, None, target, plan.arithmetic)
 
     return Made(run, slots, (target.grid,), accumulate)
 

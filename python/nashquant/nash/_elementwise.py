@@ -16,7 +16,7 @@ from . import _inner, _roots
 from ._fixed_point import Factors, on_common_shift
 from ._forms import Accumulator, Grid, NotIntegerError, Plain, Root, Target
 from ._joins import operand
-from ._rescale import land, regrid
+from ._rescale import factor_onto, land, regrid
 from ._step import Made
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
     # A zero point is added after rounding: in 16 bits, where 8 saturate only in the end.
     dtype = torch.int16 if grid.zero_point else grid.dtype
     wide = torch.int8 if _is_int8(grid_a) and _is_int8(grid_b) else torch.int16
-    factors = grid_a.scale / grid.scale, grid_b.scale / grid.scale
+    factors = tuple(float(factor_onto(target, each.scale)) for each in (grid_a, grid_b))
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         x, y = broadcast(grid_a.centered(x).to(wide), grid_b.centered(y).to(wide))
@@ -65,8 +65,7 @@ def _sum(plan: Plan, node: ir.Node, target: Target | None, sign: int) -> Made:
 def _wide_sum(plan: Plan, target: Target, a: tuple[str, Grid], b: tuple[str, Grid], sign: int) -> Made:
     """The same sum in 64 bits: 16 bits and a zero point are more than 16."""
     (slot_a, grid_a), (slot_b, grid_b) = a, b
-    scale = target.grid.scale
-    multipliers, shift = on_common_shift(grid_a.scale / scale, grid_b.scale / scale)
+    multipliers, shift = on_common_shift(*(float(factor_onto(target, grid.scale)) for grid in (grid_a, grid_b)))
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         total = (x.long() - grid_a.zero_point) * multipliers[0] + sign * (y.long() - grid_b.zero_point) * multipliers[1]
@@ -85,6 +84,8 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
     acc_value, other = (a, b) if first else (b, a)
     form = plan.form(acc_value)
     assert isinstance(form, Accumulator)
+    if form.scale.dim() and _has_more_axes(other, acc_value):
+        raise NotIntegerError(f"its input {other.name!r} has more axes than the accumulator")
     slots: tuple[str, ...] = (plan.slot(acc_value),)
     bring, bound, other_slot = brought(plan, other, form)
     total = replace(form, bound=form.bound + bound)
@@ -97,12 +98,16 @@ def _onto_accumulator(plan: Plan, node: ir.Node, target: Target | None, sign: in
     counted = None if form.inner else accumulate
     if target is None:
         return Made(accumulate, slots, (total,), counted)
-    factor = form.scale / target.grid.scale
+    factor = factor_onto(target, form.scale)
 
     def run(acc: Tensor, *others: Tensor) -> Tensor:
         return land(accumulate(acc, *others), factor, form.axis, target, plan.arithmetic)
 
     return Made(run, slots, (target.grid,), counted)
+
+
+def _has_more_axes(value: ir.Value, than: ir.Value) -> bool:
+    return value.shape is not None and than.shape is not None and len(value.shape) > len(than.shape)
 
 
 def brought(
@@ -166,7 +171,7 @@ def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     if (made := _by_constants(plan, node, target)) is not None:
         return made
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
-    factor = torch.tensor(grid_a.scale * grid_b.scale / target.grid.scale, dtype=torch.float64)
+    factor = factor_onto(target, grid_a.scale * grid_b.scale)
 
     def product(x: Tensor, y: Tensor) -> Tensor:
         return (x.to(torch.int32) - grid_a.zero_point) * (y.to(torch.int32) - grid_b.zero_point)
@@ -222,8 +227,10 @@ def _scaled(plan: Plan, node: ir.Node) -> Made:
     if node.op_type == "Mul" and plan.constant(a) is not None:
         a, b = b, a
     number = plan.constant(b)
-    if number is None or number.numel() != 1 or number.dim() > 1 or not 0 < float(number) < math.inf:
+    if number is None or number.numel() != 1 or not 0 < float(number) < math.inf:
         raise NotIntegerError("no quantizer behind it")
+    if number.dim() > (1 if a is None or a.shape is None else max(len(a.shape), 1)):
+        raise NotIntegerError("its constant has more axes than what it multiplies")
     by = float(number) if node.op_type == "Mul" else 1 / float(number)
     form = plan.form(a)
     assert a is not None

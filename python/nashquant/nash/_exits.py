@@ -15,10 +15,12 @@ __all__ = ["reader"]
 _STORED = {"INT8": torch.int8, "UINT8": torch.uint8, "INT16": torch.int16}
 
 
-def reader(form: Grid | Accumulator | Root, dtype: ir.DataType | None) -> Callable[[Tensor], Tensor]:
+def reader(
+    form: Grid | Accumulator | Root, dtype: ir.DataType | None, leaves: bool = False
+) -> Callable[[Tensor], Tensor]:
     """What turns integers of `form` into the floats they stand for, or into the integers of the file if `dtype` is one.
 
-    An accumulator is clamped to 32 bits first: `clamp(acc) · scale`, in f64, then f32.
+    An accumulator is `acc · scale`, in f64, then f32; one that `leaves` the chip is clamped to 32 bits first.
     """
     if dtype is not None and not dtype.is_floating_point():
         stored = _STORED.get(dtype.name, torch.int32)
@@ -29,7 +31,7 @@ def reader(form: Grid | Accumulator | Root, dtype: ir.DataType | None) -> Callab
         return lambda root: root.to(floats)
     if isinstance(form, Accumulator):
         accumulator = form
-        limited = torch.Tensor.long if form.inner else _clamped
+        limited = _clamped if leaves and not form.inner else torch.Tensor.long
         return lambda acc: (limited(acc).double() * accumulator.along(acc)).to(floats)
     zero_point, scale = form.zero_point, torch.tensor(form.scale, dtype=torch.float32)
     return lambda q: ((q.to(torch.int32) - zero_point).float() * scale).to(floats)

@@ -12,11 +12,27 @@ from torch import Tensor
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Accumulator", "Form", "Grid", "NotIntegerError", "Plain", "Root", "Target", "Weight", "along", "grid_of"]
+__all__ = [
+    "Accumulator",
+    "Form",
+    "Grid",
+    "NotIntegerError",
+    "Plain",
+    "Root",
+    "ScaleError",
+    "Target",
+    "Weight",
+    "along",
+    "grid_of",
+]
 
 
 class NotIntegerError(Exception):
     """Why an op has no integer form where it stands; it then runs as float, and the report says why."""
+
+
+class ScaleError(ValueError):
+    """Why no chip computes with the scales of a file; the plan adds the layer."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +173,7 @@ def grid_of(scale: Tensor, zero_point: Tensor | None, stored: ir.DataType) -> Gr
 
     Raises:
         NotIntegerError: it is per axis or block, or its integers are of another type.
+        ScaleError: it is not positive and finite.
     """
     if scale.numel() != 1:
         raise NotIntegerError("an activation quantized per axis")
@@ -164,4 +181,6 @@ def grid_of(scale: Tensor, zero_point: Tensor | None, stored: ir.DataType) -> Gr
         raise NotIntegerError(f"integers of type {stored.name.lower()}")
     dtype, low, high, offset = _STORED[stored.name]
     zero = 0 if zero_point is None else int(zero_point)
+    if not 0 < float(scale) < math.inf:
+        raise ScaleError(f"its scale is {float(scale):g}, but must be positive and finite")
     return Grid(float(scale), zero - offset, dtype, low, high, offset)

@@ -13,7 +13,7 @@ from nashquant import ops
 
 from ._elementwise import brought
 from ._forms import Accumulator, Grid, NotIntegerError, Target, Weight
-from ._rescale import land
+from ._rescale import factor_onto, land
 from ._step import Made
 from ._to_torch import attribute
 from ._windows import Windows, integers
@@ -131,8 +131,10 @@ def _plus(plan: Plan, product: Made, bias: ir.Value, beta: float, target: Target
     if target is None:
         return Made(accumulate, (*product.inputs, *slots), (total,), accumulate)
 
+    factor = factor_onto(target, form.scale)
+
     def run(*given: Tensor) -> Tensor:
-        return land(accumulate(*given), form.scale / target.grid.scale, form.axis, target, plan.arithmetic)
+        return land(accumulate(*given), factor, form.axis, target, plan.arithmetic)
 
     return Made(run, (*product.inputs, *slots), (target.grid,), accumulate)
 
@@ -257,7 +259,7 @@ def batch_norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
     if target is None:
         return Made(accumulate, (plan.slot(x),), (result,), accumulate)
-    factor = scale / target.grid.scale
+    factor = factor_onto(target, scale)
 
     def run(q: Tensor) -> Tensor:
         return land(accumulate(q), factor, 1, target, plan.arithmetic)
@@ -306,7 +308,7 @@ def _steps(name: str, real: Tensor) -> Tensor:
 
 
 def _factor(form: Accumulator, target: Target) -> float | Tensor:
-    factor = form.scale / target.grid.scale
+    factor = factor_onto(target, form.scale)
     return float(factor) if factor.dim() == 0 else factor
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ._fixed_point import Factors
 from ._forms import Accumulator, NotIntegerError, Plain, Target
-from ._rescale import land
+from ._rescale import factor_onto, land
 from ._step import Made
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ def product(plan: Plan, left: ir.Value | None, right: ir.Value | None, target: T
     if target is None:
         return Made(exact, (a.slot, b.slot), (form,))
 
+    factor = factor_onto(target, form.scale)
+
     def run(x: Tensor, y: Tensor) -> Tensor:
-        return land(exact(x, y), form.scale / target.grid.scale, None, target, plan.arithmetic)
+        return land(exact(x, y), factor, None, target, plan.arithmetic)
 
     return Made(run, (a.slot, b.slot), (target.grid,))
 

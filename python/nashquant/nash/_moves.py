@@ -42,6 +42,8 @@ def move(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         )
     if len([v for v in node.outputs if v.name]) > 1 and node.op_type not in ("Split",):
         raise NotIntegerError("it has more than one output")
+    if isinstance(form, Root) and node.op_type != "Expand":
+        form = Root()  # it may lie in other rows than those it was taken of
     slots, complete = arguments(plan, node)
     function = MOVES[node.op_type](plan, node)
 

@@ -12,6 +12,7 @@ from nashquant import ops
 from ._elementwise import needed
 from ._fixed_point import Factors
 from ._forms import NotIntegerError, Target
+from ._rescale import factor_onto
 from ._step import Made
 from ._to_torch import attribute
 
@@ -106,8 +107,7 @@ def norm(
     if n * (1 << (8 * torch.empty((), dtype=grid.dtype).element_size())) > 2**31:
         raise NotIntegerError(f"it normalizes {n} elements at once, too many for 64 bits")
     added = min(round(epsilon * n * n / grid.scale**2), 2**62)
-    gain, bias = (constant / target.grid.scale for constant in constants)
-    gain = gain * 2.0**-_NORM_BITS
+    gain, bias = factor_onto(target, constants[0] * 2.0**-_NORM_BITS), constants[1] / target.grid.scale
     shift = (31 - torch.frexp(gain)[1].long()).clamp(max=_LARGEST_SHIFT)
     multiplier = torch.round(gain * 2.0 ** shift.double()).long()
     offset = torch.round(bias.clamp(-(2.0**16), 2.0**16) * 2.0 ** shift.double()).long()

@@ -19,7 +19,7 @@ from . import _pointwise, _quantizers
 from ._constants import Constants
 from ._exits import reader
 from ._float_node import FloatNode, outer_values
-from ._forms import Accumulator, Form, Grid, NotIntegerError, Plain, Target, Weight, grid_of
+from ._forms import Accumulator, Form, Grid, NotIntegerError, Plain, ScaleError, Target, Weight, grid_of
 from ._step import Made, Place, Step
 from .model import Point
 
@@ -56,7 +56,7 @@ class Plan:
         self._constants = Constants(self.opsets)
         self._forms: dict[ir.Value, Form] = {}
         self._slots: dict[ir.Value, str] = {}
-        self._plain: dict[ir.Value, str] = {}
+        self._plain: dict[tuple[ir.Value, bool], str] = {}
         self._made: set[str] = set()
         self._why: dict[ir.Node, str] = {}
         for value in self.graph.inputs:
@@ -71,7 +71,7 @@ class Plan:
         for node in self.graph:
             if node not in self._waits:
                 self.compile(node)
-        self.outputs = [self.plain(value) for value in self.graph.outputs]
+        self.outputs = [self.plain(value, leaves=True) for value in self.graph.outputs]
 
     # What an op asks.
 
@@ -145,17 +145,19 @@ class Plan:
         made = Made(run, (self.plain(value),), (grid,))
         return self._emit(_name(value), "QuantizeLinear", Place.ENTRY, made, (f"{value.name} (signed)",))
 
-    def plain(self, value: ir.Value | None) -> str:
+    def plain(self, value: ir.Value | None, leaves: bool = False) -> str:
         """The slot of the tensor that the file means: floats of what is quantized, or integers as they are stored.
+
+        Sums in high precision are exact, or have the chip's 32 bits where they leave it (`leaves`).
 
         Raises:
             NotIntegerError: there is no such operand.
         """
         if value is None:
             raise NotIntegerError("an operand is missing")
-        if value not in self._plain:
-            self._plain[value] = self._read_out(value)
-        return self._plain[value]
+        if (value, leaves) not in self._plain:
+            self._plain[value, leaves] = self._read_out(value, leaves)
+        return self._plain[value, leaves]
 
     def stepped(self, value: ir.Value | None, scale: float) -> str:
         """The slot of a float tensor from outside in steps of `scale`, rounded half to even, within 32 bits."""
@@ -261,6 +263,8 @@ class Plan:
                 self._integer(node, outputs)
         except NotIntegerError as error:
             self._float(node, outputs, self._why.get(node, str(error)))
+        except ScaleError as error:
+            raise ValueError(f"{node.op_type} of {_layer(node)!r}: {error}") from error
 
     def _quantize(self, node: ir.Node) -> None:
         form, slot = _quantizers.quantize(self, node)
@@ -300,12 +304,7 @@ class Plan:
         read = outer_values(node)
         constants = {value: c for value in read if (c := self.constant(value)) is not None}
         dynamic = [value for value in read if value not in constants]
-        made = Made(
-            FloatNode(node, dynamic, constants, self.opsets),
-            tuple(self.plain(value) for value in dynamic),
-            (Plain(),) * len(outputs),
-        )
-        place = Place.FLOAT
+        run, place = FloatNode(node, dynamic, constants, self.opsets), Place.FLOAT
         floats = any(v.dtype is not None and v.dtype.is_floating_point() for v in [*outputs, *dynamic])
         stored = any(v.dtype in _STORED and not self.is_outside(v) for v in dynamic)
         if not (floats or stored):
@@ -314,19 +313,26 @@ class Plan:
             place, reason = Place.FRONT, "it reads nothing quantized"
         elif self._from_quantized and self._to_quantizer.isdisjoint(outputs):
             place = Place.BEHIND
+        read_out = tuple(self.plain(value, leaves=place is Place.BEHIND) for value in dynamic)
+        made = Made(run, read_out, (Plain(),) * len(outputs))
         self._emit(_layer(node), node.op_type, place, made, tuple(map(_name, outputs)), None, reason)
         for value in outputs:
             self.settle(value, Plain(), _name(value))
 
-    def _read_out(self, value: ir.Value) -> str:
+    def _read_out(self, value: ir.Value, leaves: bool) -> str:
         constant = self.constant(value)
         if constant is not None:
             return self.hold(f"{value.name} as it is", constant)
         form = self.form(value)
         if isinstance(form, (Plain, Weight)):
             return self._slots[value]
-        made = Made(reader(form, value.dtype), (self._slots[value],), (Plain(),))
-        return self._emit(_name(value), "DequantizeLinear", Place.EXIT, made, (f"{value.name} (read)",))
+        slot = f"{value.name} (read)"
+        if isinstance(form, Accumulator):
+            slot = f"{value.name} (in 32 bits)" if leaves else f"{value.name} (exact)"
+        elif slot in self._made:
+            return slot
+        made = Made(reader(form, value.dtype, leaves), (self._slots[value],), (Plain(),))
+        return self._emit(_name(value), "DequantizeLinear", Place.EXIT, made, (slot,))
 
     def _follow(self) -> set[ir.Value]:
         """All values that a quantized activation has a part in, other than by its shape."""

@@ -14,7 +14,7 @@ from nashquant import ops
 from ._arguments import axes_of
 from ._forms import Accumulator, NotIntegerError, Target
 from ._inner import Wide, within
-from ._rescale import land
+from ._rescale import factor_onto, land
 from ._step import Made
 from ._to_torch import attribute
 from ._windows import Windows, integers
@@ -59,10 +59,13 @@ def average_pool(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         ones = torch.ones(1, 1, *windows.kernel, dtype=torch.int8)
         return ops.conv(inside, ones, room.stride, room.padding, room.dilation)
 
+    scale = torch.tensor(grid.scale, dtype=torch.float64)
+    factor_onto(target, scale)  # that of the smallest window
+
     def run(q: Tensor) -> Tensor:
         acc, counted = sums(q), counts(q.shape[-n:]).clamp(min=1)  # of a window wholly in the padding the sum is 0
         found = sorted(set(counted.flatten().tolist()))
-        parts = [land(acc, _factor(grid.scale / (m * target.grid.scale)), None, target, plan.arithmetic) for m in found]
+        parts = [land(acc, scale / (m * target.grid.scale), None, target, plan.arithmetic) for m in found]
         y = parts[0]
         for m, part in zip(found[1:], parts[1:], strict=True):
             y = torch.where(counted == m, part, y)
@@ -125,6 +128,8 @@ def _reduce(
         each = replace(inner, scale=inner.scale / known) if mean and known else inner
         return Made(sums, (slot,), (each,), None if inner.inner else sums)
 
+    factor_onto(target, inner.scale)  # that of one element
+
     def run(q: Tensor) -> Tensor:
         n = number(q) if mean else 1
         return land(sums(q), inner.scale / (max(n, 1) * target.grid.scale), None, target, plan.arithmetic)
@@ -149,7 +154,7 @@ def cumulative_sum(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     if axis is None:
         raise NotIntegerError("its axis is computed")
     along, reverse, exclusive = int(axis), attribute(node, "reverse", 0), attribute(node, "exclusive", 0)
-    factor = _factor(grid.scale / target.grid.scale)
+    factor = factor_onto(target, grid.scale)
 
     def sums(q: Tensor) -> Tensor:
         q = q.long() - grid.zero_point
@@ -167,7 +172,3 @@ def _needed(target: Target | None) -> Target:
     if target is None:
         raise NotIntegerError("no quantizer behind it")
     return target
-
-
-def _factor(value: float) -> Tensor:
-    return torch.tensor(value, dtype=torch.float64)

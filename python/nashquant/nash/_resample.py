@@ -14,7 +14,7 @@ from ._elementwise import needed
 from ._fixed_point import Factors
 from ._forms import NotIntegerError, Target
 from ._joins import common
-from ._rescale import land, regrid
+from ._rescale import factor_onto, land, regrid
 from ._step import Made
 from ._taps import BITS, Resizing
 from ._to_torch import attribute
@@ -43,7 +43,7 @@ def resize(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 
         return Made(pick, read, (target.grid,))
     wanted = needed(target)
-    ratio = grid.scale / wanted.grid.scale
+    factor = factor_onto(wanted, grid.scale)
 
     def run(x: Tensor, sizes: Tensor | None = None) -> Tensor:
         acc, bits = x.long() - grid.zero_point, 0
@@ -52,7 +52,7 @@ def resize(plan: Plan, node: ir.Node, target: Target | None) -> Made:
             shape[axis] = -1
             parts = [acc.index_select(axis, taps[:, i]) * weights[:, i].reshape(shape) for i in range(taps.shape[1])]
             acc, bits = torch.stack(parts).sum(0), bits + BITS
-        return land(acc, torch.tensor(ratio * 2.0**-bits, dtype=torch.float64), None, wanted, plan.arithmetic)
+        return land(acc, factor * 2.0**-bits, None, wanted, plan.arithmetic)
 
     return Made(run, read, (wanted.grid,))
 
@@ -70,7 +70,7 @@ def grid_sample(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     if shape is None or len(shape) != 4:
         raise NotIntegerError("it samples something else than images")
     bits = 0 if mode == "nearest" else 2 * BITS
-    factor = torch.tensor(grid.scale / target.grid.scale * 2.0**-bits, dtype=torch.float64)
+    factor = factor_onto(target, grid.scale) * 2.0**-bits
 
     def pixels(q: Tensor, size: int) -> Tensor:
         half = torch.tensor(coordinates.scale * (size - corners) / 2 * 2.0**BITS, dtype=torch.float64)

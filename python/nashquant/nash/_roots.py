@@ -67,13 +67,14 @@ def norm(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         _inner.within(given.bound)
         shift = max(0, math.ceil(math.log2(given.bound) - (_SQUARE_BITS - math.log2(max(known, 1))) / 2))
     scale = math.ldexp(given.scale, shift)
+    in_place = keep or axes is None  # else it may meet other rows than those it was taken of
 
     def squares(x: Tensor) -> Tensor:
         x = given.take(x)
         x = ops.shifted(x, shift, plan.arithmetic.rounding) if shift else x
         return (x * x).sum(tuple(range(x.dim())) if axes is None else axes, keepdim=keep)
 
-    form, counted = Root(node.inputs[0]), None if given.bound > 2**15 else squares
+    form, counted = Root(node.inputs[0] if in_place else None), None if given.bound > 2**15 else squares
     return _landed(plan, Made(lambda x: squares(x).double().sqrt() * scale, (given.slot,), (form,), counted), target)
 
 
@@ -131,7 +132,7 @@ def divided(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     """`rhe(a · M)`, M of `scale_a / (root · scale_y)`, or of `root · scale_a / scale_y` where it is multiplied.
 
     By 0: the end on a's side, or 0. Where no quantizer follows, what is divided by its own norm has 20 bits behind the
-    point.
+    point, and lies between -1 and 1.
     """
     a, b = node.inputs
     if node.op_type == "Mul" and isinstance(plan.form(a), Root):
@@ -144,14 +145,16 @@ def divided(plan: Plan, node: ir.Node, target: Target | None) -> Made:
     share = node.op_type == "Div" and root.norm_of is a
     if target is None and not share:
         raise NotIntegerError("no quantizer behind it, and it may be infinite")
-    ratio = given.scale * 2.0**_SHARE_BITS if target is None else given.scale / target.grid.scale
+    one = 1 << _SHARE_BITS
+    ratio = given.scale * one if target is None else given.scale / target.grid.scale
 
     def run(x: Tensor, root: Tensor) -> Tensor:
         values = (ratio * root if node.op_type == "Mul" else ratio / root).nan_to_num(nan=0.0).clamp(max=2.0**30)
         y = Factors.of(values, plan.arithmetic).times(given.take(x))
-        return y if target is None else target.clamp(y + target.grid.zero_point)
+        # A norm below the steps its squares were rounded to is 0, or too small.
+        return y.clamp(-one, one) if target is None else target.clamp(y + target.grid.zero_point)
 
-    inner = Accumulator(torch.tensor(2.0**-_SHARE_BITS, dtype=torch.float64), bound=2.0**_SHARE_BITS + 1, inner=True)
+    inner = Accumulator(torch.tensor(1 / one, dtype=torch.float64), bound=float(one), inner=True)
     return Made(run, (given.slot, plan.slot(b)), (inner if target is None else target.grid,))
 
 

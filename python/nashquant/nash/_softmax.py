@@ -16,6 +16,7 @@ from ._elementwise import needed
 from ._fixed_point import Factors
 from ._forms import NotIntegerError, Target
 from ._logarithm import logarithm
+from ._rescale import factor_onto
 from ._scores import Scores
 from ._step import Made
 from ._to_torch import attribute
@@ -46,6 +47,7 @@ def of_axis(plan: Plan, x: ir.Value | None, axis: int, target: Target | None) ->
     target = needed(target)
     scores = Scores.of(plan, x)
     exp, scale = _exponentials(scores), target.grid.scale
+    factor_onto(target, 2.0**-_EXP_BITS)  # the largest: of a row whose sum is that of its greatest score
 
     def run(*given: Tensor) -> Tensor:
         x = scores.run(*given)

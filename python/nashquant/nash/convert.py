@@ -37,7 +37,8 @@ def convert(
         TypeError: `model` is none of these.
         FileNotFoundError: there is no such file.
         IsADirectoryError: it is a folder.
-        ValueError: it is not an ONNX file; `march` is unknown; an op is not valid ONNX.
+        ValueError: it is not an ONNX file; `march` is unknown; an op is not valid ONNX; a scale is not positive and
+            finite, or 2**31 times as small as the steps it rounds.
     """
     missing = [name for name in ("onnx", "onnx_ir", "onnxruntime") if importlib.util.find_spec(name) is None]
     if missing:
