@@ -192,6 +192,8 @@ def test_what_fails_in_the_function_shows_where(script: Path) -> None:
         (["float.onnx", "-i", "nets.py"], "'nets.py' is not a .npy file"),
         (["float.onnx", "-i", "i=x.npy"], "input 'i' is float32[3, 2], but the model takes int64[1]"),
         (["float.onnx", "-i", "flat.npy"], "input 'x' is float32[2], but the model takes float32[n, 2]"),
+        (["float.onnx", "-i", "two.npz"], "'two.npz' holds 2 arrays (a, b); give each as a .npy file"),
+        (["float.onnx", "-i", "i=one.npz"], "input 'i' is float32[3, 2], but the model takes int64[1]"),
         (["float.onnx", "--out", "y.txt"], "--out is a .npz file, not 'y.txt'"),
     ],
 )
@@ -199,7 +201,16 @@ def test_run_with_what_does_not_fit(script: Path, arguments: list[str], message:
     onnx.save(onnx.parser.parse_model(FLOATS), "float.onnx")
     np.save("x.npy", np.ones((3, 2), np.float32))
     np.save("flat.npy", np.ones(2, np.float32))
+    np.savez("one.npz", a=np.ones((3, 2), np.float32))
+    np.savez("two.npz", a=np.ones(2), b=np.ones(2))
     assert message in mistake("run", *arguments)
+
+
+def test_nan_is_counted_and_an_archive_of_one_array_is_taken_for_it(script: Path) -> None:
+    onnx.save(onnx.parser.parse_model(FLOATS), "float.onnx")
+    np.savez("x.npz", a=np.array([[np.nan, 1], [np.nan, 2]], np.float32))
+    np.save("i.npy", np.ones(1, np.int64))
+    assert "NaN, for which there is no integer: x 2\n" in done("run", "float.onnx", "-i", "x.npz", "-i", "i.npy")
 
 
 def test_what_is_wrong_is_told_before_anything_runs(script: Path) -> None:

@@ -36,7 +36,7 @@ def pair(tmp_path: Path):
     with torch.no_grad():
         made(x)
     set_fake_quantize(made.eval(), "validation")
-    return made, convert(export(made, x, path=tmp_path / "m.onnx", verify=False)), x
+    return made, convert(export(made, x, path=tmp_path / "m.onnx", dynamic_batch=True, verify=False)), x
 
 
 def test_each_quantizer_is_compared_at_each_of_its_calls(pair):

@@ -20,8 +20,8 @@ def inputs_of(graph: ir.Graph, given: Sequence[str]) -> tuple[dict[str, Tensor],
     """A tensor for each input of `graph`, and the names of those that were made up.
 
     Args:
-        given: `x.npy`, in the order of the inputs, or `name=x.npy`. If empty, all are random: normal numbers where
-            floats are taken, else zeros; an axis that may change has one element.
+        given: `x.npy`, in the order of the inputs, or `name=x.npy`; also an `.npz` of one array. If empty, all are
+            random: normal numbers where floats are taken, else zeros; an axis that may change has one element.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -54,9 +54,13 @@ def _array(file: Path) -> np.ndarray:
         array = np.load(file, allow_pickle=False)
     except ValueError as error:
         raise ValueError(f"{str(file)!r} is not a .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{str(file)!r} holds several arrays; give each as a .npy file")
-    return array
+    if isinstance(array, np.ndarray):
+        return array
+    with array as arrays:
+        if len(arrays.files) != 1:
+            held = ", ".join(arrays.files) or "none"
+            raise ValueError(f"{str(file)!r} holds {len(arrays.files)} arrays ({held}); give each as a .npy file")
+        return np.asarray(arrays[arrays.files[0]])
 
 
 def _checked(name: str, array: np.ndarray, value: ir.Value) -> Tensor:

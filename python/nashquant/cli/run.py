@@ -44,6 +44,8 @@ def run(
     converted = nash.convert(model, march) if integer else None
     if random:
         console.print(f"random inputs (normal, seed 0): {', '.join(random)}")
+    if nans := {name: n for name, x in inputs.items() if x.is_floating_point() and (n := int(x.isnan().sum()))}:
+        console.print(f"NaN, for which there is no integer: {', '.join(f'{name} {n}' for name, n in nans.items())}")
     outputs = {name: y.numpy() for name, y in run_file(model, inputs, optimized=optimized).items()}
     console.print(_table("ONNX Runtime", outputs))
     if converted is not None:
@@ -61,9 +63,7 @@ def _in_integers(
     Console(highlight=False, markup=False, soft_wrap=True).print(str(converted))
     for row in converted.report.floats:
         Console(highlight=False, markup=False, soft_wrap=True).print(f"as float: {row.layer}: {row.reason}")
-    given = converted(*(inputs[name] for name in converted.inputs))
-    tensors = given if isinstance(given, tuple) else (given,)
-    outputs = {name: y.numpy() for name, y in zip(converted.outputs, tensors, strict=True)}
+    outputs = {name: y.numpy() for name, y in converted.by_name(inputs).items()}
     apart = [
         f"{np.abs(y.astype(np.float64) - floats[name]).max():.6g}" if y.size else "" for name, y in outputs.items()
     ]

@@ -13,6 +13,7 @@ from ._forms import Accumulator, Grid, Root
 __all__ = ["reader"]
 
 _STORED = {"INT8": torch.int8, "UINT8": torch.uint8, "INT16": torch.int16}
+_FLOATS = {"DOUBLE": torch.float64, "FLOAT16": torch.float16, "BFLOAT16": torch.bfloat16}
 
 
 def reader(
@@ -26,7 +27,7 @@ def reader(
         stored = _STORED.get(dtype.name, torch.int32)
         offset = form.offset if isinstance(form, Grid) else 0
         return lambda q: (_clamped(q) + offset).to(stored)
-    floats = torch.float64 if dtype == ir.DataType.DOUBLE else torch.float32
+    floats = torch.float32 if dtype is None else _FLOATS.get(dtype.name, torch.float32)
     if isinstance(form, Root):
         return lambda root: root.to(floats)
     if isinstance(form, Accumulator):

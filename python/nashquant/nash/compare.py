@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nashquant.quantization.fake_quantize import FakeQuantize
 
 from ._forms import Grid
+from ._inputs import Nans
 from ._step import Step
 from .model import IntegerModel, Point, overflow
 
@@ -53,6 +54,7 @@ class Comparison:
         outputs: for each output, the largest difference between the two models.
         top1: the share of rows whose largest score is at the same place, of the first output `[N, classes]`; or None.
         unmatched: quantizers that only one of the two models has, calls more often than the other, or on other shapes.
+        nans: by layer, NaN that was quantized: no integer stands for it, both models take the least.
     """
 
     layers: tuple[LayerComparison, ...]
@@ -60,6 +62,7 @@ class Comparison:
     outputs: tuple[float, ...]
     top1: float | None
     unmatched: tuple[str, ...]
+    nans: dict[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -88,6 +91,9 @@ class Comparison:
         if self.overflows:
             counts = ", ".join(f"{layer} {number}" for layer, number in self.overflows.items())
             lines.append(f"accumulators that left the chip's 32 bits: {counts}")
+        if self.nans:
+            counts = ", ".join(f"{layer} {number}" for layer, number in self.nans.items())
+            lines.append(f"NaN that was quantized, for which there is no integer: {counts}")
         if self.unmatched:
             lines.append(f"not compared: {', '.join(self.unmatched)}")
         return "\n".join(lines)
@@ -113,12 +119,13 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
     Args:
         prepared: the model that was exported, in the VALIDATION state.
         integer: what `convert` made of the export.
-        data: batches, each a tensor or a tuple of inputs; or one tensor, which is one batch.
+        data: batches, each a tensor, a tuple of the arguments of forward, or a dict: the first argument where forward
+            takes a dict there, else the arguments by name. A tensor or dict is one batch.
 
     Raises:
         TypeError: `integer` is no integer model, or `prepared` no module.
-        ValueError: `data` is empty, no quantizer of the integer model is one of `prepared`, or their outputs have other
-            shapes.
+        ValueError: `data` is empty, or laid out or shaped otherwise than the example inputs of the export; no quantizer
+            of the integer model is one of `prepared`, or their outputs have other shapes.
         RuntimeError: `prepared` is not in eval mode and VALIDATION; its mode and states are never changed.
     """
     if not isinstance(integer, IntegerModel) or not isinstance(prepared, nn.Module):
@@ -135,15 +142,18 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
     outputs: list[float] = []
     rows = same = 0
     unmatched = [f"{name} (prepared only)" for name in sorted(set(quantizers) - named)]
-    for batch in [data] if isinstance(data, Tensor) else data:
-        inputs = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    nans = Nans()
+    for batch in [data] if isinstance(data, (Tensor, Mapping)) else data:
+        args, kwargs = integer.forward.batch(batch)
+        integer.named(*args, **kwargs)  # what is wrong with them is told here, not by the prepared model
         with torch.no_grad(), _recorded(quantizers) as seen:
-            wanted = _tensors(prepared(*inputs))
+            wanted = _tensors(prepared(*args, **kwargs))
 
-        def count(step: Step, given: Sequence[Tensor], _: Sequence[Tensor]) -> None:
+        def count(step: Step, given: Sequence[Tensor], made: Sequence[Tensor]) -> None:
+            nans(step, given, made)
             overflows[step.layer] = overflows.get(step.layer, 0) + overflow(step, given, integer.march)
 
-        found, slots = integer.watch(count, *inputs)
+        found, slots = integer.watch(count, *args, **kwargs)
         _check_outputs(wanted, found)
         for point, (turn, turns) in zip(points, _turns(points), strict=True):
             calls, ours = seen[point.quantizer], slots[point.slot]
@@ -180,7 +190,9 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
         for point, each in sums.items()
     )
     kept = {layer: number for layer, number in overflows.items() if number}
-    return Comparison(layers, kept, tuple(outputs), same / rows if rows else None, tuple(dict.fromkeys(unmatched)))
+    return Comparison(
+        layers, kept, tuple(outputs), same / rows if rows else None, tuple(dict.fromkeys(unmatched)), nans.found
+    )
 
 
 def _check_outputs(wanted: Sequence[Tensor], found: Sequence[Tensor]) -> None:
@@ -251,7 +263,9 @@ def _recorded(quantizers: dict[str, FakeQuantize]) -> Iterator[dict[str, list[Te
 def _tensors(result: Any) -> list[Tensor]:
     if isinstance(result, Tensor):
         return [result]
-    if isinstance(result, dict):
+    if is_dataclass(result) and not isinstance(result, type):
+        result = [getattr(result, each.name) for each in fields(result)]
+    if isinstance(result, Mapping):
         result = result.values()
     return [tensor for each in result for tensor in _tensors(each)] if isinstance(result, Iterable) else []
 

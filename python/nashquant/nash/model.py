@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from nashquant.march import March
+from nashquant.qdq import Forward
 
 from ._forms import Grid
+from ._inputs import Nans, check
 from ._step import Step
 from .report import Report
 
@@ -22,13 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["IntegerModel", "Point"]
 
-_DTYPES = {  # of inputs, by the names of ONNX; others are not checked
-    "FLOAT": torch.float32,
-    "DOUBLE": torch.float64,
-    "FLOAT16": torch.float16,
-    "BOOL": torch.bool,
-    **{name.upper(): getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
-}
 Watch = Callable[[Step, Sequence[Tensor], Sequence[Tensor]], None]
 
 
@@ -62,6 +57,7 @@ class IntegerModel:
         outputs: names.
         points: where each quantizer of an activation left its integers.
         held: names of the quantizers of weights and other constants.
+        forward: how it is called.
 
     It can be pickled and copied: it is then made again of its graph.
     """
@@ -72,6 +68,7 @@ class IntegerModel:
     outputs: tuple[str, ...]
     points: tuple[Point, ...]
     held: frozenset[str]
+    forward: Forward
     _slots: tuple[str, ...]
     _graph: ir.Model
 
@@ -93,30 +90,52 @@ class IntegerModel:
             outputs,
             tuple(plan.points),
             frozenset(plan.held),
+            Forward.read(graph),
             tuple(plan.outputs),
             graph,
         )
 
-    def __call__(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The outputs for `inputs`, one tensor for each input of the graph; a single output by itself.
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs for the arguments that the model behind the file took, laid out as it gave them.
+
+        A file that says nothing of that, as those of other tools, takes its inputs in a row, or by name, and gives a
+        tuple of tensors, or a single one by itself. So does one whose tensors stand in other things than dicts, lists,
+        tuples and dataclasses. A dataclass comes back as a dict, a named tuple as a tuple.
 
         Raises:
             TypeError: an input is no tensor, or of another dtype than the graph takes.
-            ValueError: there are more or fewer inputs than the graph has.
-        """
-        outputs = self._run(inputs, None, keep=False)[0]
-        return outputs[0] if len(outputs) == 1 else outputs
+            ValueError: the arguments are laid out otherwise; one has another rank than the graph takes, or another size
+                where that is fixed.
 
-    def integers(self, *inputs: Tensor) -> dict[str, Tensor]:
+        Warns:
+            UserWarning: NaN reached a quantizer. No integer stands for it; the least is taken.
+        """
+        return self.forward.results(self._warned(self.named(*args, **kwargs), keep=False)[0])
+
+    def named(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The tensors among the arguments of a call, by the names of the inputs. Raises as a call does."""
+        return self._checked(self.forward.tensors(args, kwargs))
+
+    def by_name(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The outputs for `inputs`, both by their names in the file. Raises and warns as a call does."""
+        if missing := [name for name in self.inputs if name not in inputs]:
+            raise ValueError(f"there is no input {missing[0]!r}: the model takes {', '.join(self.inputs)}")
+        return self._warned(self._checked(inputs), keep=False)[0]
+
+    def integers(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """What each quantizer of an activation gives, by its slot (see `points`): signed integers."""
-        slots = self._run(inputs, None, keep=True)[1]
+        slots = self._warned(self.named(*args, **kwargs), keep=True)[1]
         return {point.slot: slots[point.slot] for point in self.points}
 
-    def watch(self, watch: Watch, *inputs: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        """Runs with `watch(step, inputs, outputs)` after each step; gives the outputs and what is in every slot."""
-        return self._run(inputs, watch, keep=True)
+    def watch(self, watch: Watch, *args: Any, **kwargs: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        """Runs with `watch(step, inputs, outputs)` after each step; gives the outputs in a row, and every slot.
 
-    def overflows(self, *inputs: Tensor) -> dict[str, int]:
+        It does not warn of NaN.
+        """
+        outputs, slots = self._run(self.named(*args, **kwargs), watch, keep=True)
+        return tuple(outputs.values()), slots
+
+    def overflows(self, *args: Any, **kwargs: Any) -> dict[str, int]:
         """How many accumulators of each layer leave the chip's, which has 32 bits; layers without any are left out."""
         found: dict[str, int] = {}
 
@@ -124,7 +143,7 @@ class IntegerModel:
             if number := overflow(step, given, self.march):
                 found[step.layer] = found.get(step.layer, 0) + number
 
-        self._run(inputs, count, keep=False)
+        self._run(self.named(*args, **kwargs), count, keep=False)
         return found
 
     @property
@@ -138,21 +157,25 @@ class IntegerModel:
         return _again, (to_bytes(self._graph), self.march)
 
     def __repr__(self) -> str:
-        takes, gives = ", ".join(self.inputs), ", ".join(self.outputs)
-        return f"IntegerModel(({takes}) -> {gives}; {self.report.summary} for {self.march.value})"
+        return (
+            f"IntegerModel({self.forward} -> {', '.join(self.outputs)}; {self.report.summary} for {self.march.value})"
+        )
+
+    def _checked(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        for value in self._graph.graph.inputs:
+            check(value, inputs[str(value.name)])
+        return dict(inputs)
+
+    def _warned(self, inputs: Mapping[str, Tensor], keep: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        nans = Nans()
+        found = self._run(inputs, nans, keep)
+        nans.warn(inputs)
+        return found
 
     def _run(
-        self, inputs: Sequence[Tensor], watch: Watch | None, keep: bool
-    ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        if len(inputs) != len(self.inputs):
-            raise ValueError(f"the model takes {len(self.inputs)} inputs ({', '.join(self.inputs)}), not {len(inputs)}")
-        for value, x in zip(self._graph.graph.inputs, inputs, strict=True):
-            if not isinstance(x, Tensor):
-                raise TypeError(f"input {value.name!r} is {type(x).__name__}, expected a torch.Tensor")
-            expected = None if value.dtype is None else _DTYPES.get(value.dtype.name)
-            if expected not in (None, x.dtype):
-                raise TypeError(f"input {value.name!r} is {x.dtype}, but the model takes {expected}")
-        slots = dict(zip(self.inputs, (x.detach() for x in inputs), strict=True))
+        self, inputs: Mapping[str, Tensor], watch: Watch, keep: bool
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        slots = {name: inputs[name].detach() for name in self.inputs}
         with torch.no_grad():
             for step in self.steps:
                 given = [slots[slot] for slot in step.inputs]
@@ -162,12 +185,11 @@ class IntegerModel:
                     raise ValueError(f"{step.op} of {step.layer!r} failed: {error}") from error
                 results = made if isinstance(made, tuple) else (made,)
                 slots.update(zip(step.outputs, results, strict=False))
-                if watch is not None:
-                    watch(step, given, results)
+                watch(step, given, results)
                 if not keep:
                     for slot in step.last:
                         slots.pop(slot, None)
-        return tuple(slots[slot] for slot in self._slots), slots
+        return {name: slots[slot] for name, slot in zip(self.outputs, self._slots, strict=True)}, slots
 
 
 def _again(graph: bytes, march: March) -> IntegerModel:

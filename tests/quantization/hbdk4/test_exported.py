@@ -59,6 +59,14 @@ def test_inputs_that_do_not_fit_are_refused(inputs: tuple[object, ...], message:
         assert message in str(caught.value)
 
 
+def test_nan_is_counted(tmp_path: Path) -> None:
+    exported = pair(tmp_path / "m.onnx")
+    bad = torch.tensor([torch.nan, 1.0])
+    for call in (lambda: exported.run(bad, *INPUTS[1:]), lambda: exported.verify((bad, *INPUTS[1:]))):
+        with pytest.warns(UserWarning, match="input 'x' holds 1 NaN, for which there is no integer"):
+            call()
+
+
 def test_a_dict_may_have_its_keys_in_another_order(tmp_path: Path) -> None:
     class OfDict(nn.Module):
         def __init__(self) -> None:

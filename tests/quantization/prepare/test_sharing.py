@@ -422,7 +422,15 @@ def test_a_state_dict_with_a_scale_that_is_none_loads_nothing(x: Tensor) -> None
     assert all(torch.equal(value, before[key]) for key, value in prepared.state_dict().items())
 
 
-@pytest.mark.parametrize(("prefix", "wrapper"), [("module", "DistributedDataParallel"), ("_orig_mod", "torch.compile")])
+@pytest.mark.parametrize(
+    ("prefix", "wrapper"),
+    [
+        ("module", "DistributedDataParallel"),
+        ("_orig_mod", "torch.compile"),
+        ("module._orig_mod", "DistributedDataParallel of what torch.compile gave"),
+        ("_orig_mod.module", "torch.compile of a DistributedDataParallel"),
+    ],
+)
 def test_the_state_dict_of_a_wrapped_model_is_told_from_another_s(prefix: str, wrapper: str, x: Tensor) -> None:
     _, prepared = prepared_net(x, lambda s, x: s.dequant(s.linear(s.quant(x))), linear=nn.Linear(6, 6))
     state = {f"{prefix}.{key}": value for key, value in prepared.state_dict().items()}

@@ -251,10 +251,11 @@ def test_the_cells_of_a_notebook_are_not_taken_for_files_that_moved(around: Prep
         prepared(torch.randn(3, 4, 6, 6))
 
 
+@pytest.mark.parametrize("name", ["moved_net.py", "renamed_net.py"])
 def test_a_pickled_model_whose_source_moved_names_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, x: Tensor
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, x: Tensor
 ) -> None:
-    was, now = tmp_path / "was" / "moved_net.py", tmp_path / "now" / "moved_net.py"
+    was, now = tmp_path / "was" / "moved_net.py", tmp_path / "now" / name
     was.parent.mkdir()
     was.write_text(MOVED)
     with monkeypatch.context() as patch:
@@ -267,6 +268,8 @@ def test_a_pickled_model_whose_source_moved_names_the_file(
     now.parent.mkdir()
     was.rename(now)
     monkeypatch.syspath_prepend(now.parent)
+    if name != was.name:
+        sys.modules["moved_net"] = importlib.import_module(now.stem)  # as one does to load it at all
     loaded = pickle.loads(pickled)
     with pytest.raises(UnrecordedCallError) as caught:
         loaded(x)

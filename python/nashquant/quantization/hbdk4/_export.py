@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from nashquant.march import require_march
+from nashquant.qdq import Forward, Slot
 
 from ._exported import ExportedModel, Origin
-from ._faces import check_apart, face
-from ._flat import Flat, FlatInputs, flat_outputs
+from ._faces import Face, check_apart, face
+from ._flat import Flat, FlatInputs, flat_outputs, with_slots
 from ._place import place, require
 from ._ready import check_numbers, check_ready, float_ops
 
@@ -86,9 +87,10 @@ def export(
     inputs = FlatInputs(model, args, example_kw_inputs or {})
     shapes = inputs.batch_shapes(dynamic_shapes) if dynamic_batch else inputs.shapes(dynamic_shapes)
     check_numbers(model, dict(zip(inputs.names, inputs.tensors, strict=True)))
+    output = _run(model, inputs)
     faces = (
         face("input", inputs.names, input_names, input_descs, native_pytree),
-        face("output", _outputs(model, inputs), output_names, output_descs, native_pytree),
+        face("output", [name for name, _ in flat_outputs(output)], output_names, output_descs, native_pytree),
     )
     check_apart(*faces)
 
@@ -97,13 +99,15 @@ def export(
     with torch.no_grad():
         built = _build.build(Flat(model, inputs), inputs.tensors, shapes, faces)
         built.sign(name, march.value)
+        if (forward := _forward(model, inputs, output, faces)) is not None:
+            forward.write(built.model)
         proto, agreement = _build.save(built, target, verify)
     origin = Origin(model, inputs, built.verifier)
     return ExportedModel(target.absolute(), proto, built.quantizers, float_ops(model), agreement, origin)
 
 
-def _outputs(model: nn.Module, inputs: FlatInputs) -> list[str]:
-    """The names of what the model gives on the example inputs, tensors only."""
+def _run(model: nn.Module, inputs: FlatInputs) -> Any:
+    """What the model gives on the example inputs; some of it are tensors."""
     args, kwargs = inputs.arguments(inputs.tensors)
     try:
         with torch.no_grad():
@@ -114,7 +118,16 @@ def _outputs(model: nn.Module, inputs: FlatInputs) -> list[str]:
             for name, tensor in zip(inputs.names, inputs.tensors, strict=True)
         )
         raise ValueError(f"the model does not run on example_inputs ({shown}): {error}") from error
-    names = [name for name, _ in flat_outputs(output)]
-    if not names:
+    if not flat_outputs(output):
         raise ValueError(f"the model gives no tensor: forward returned {type(output).__name__}")
-    return names
+    return output
+
+
+def _forward(model: nn.Module, inputs: FlatInputs, output: Any, faces: tuple[Face, Face]) -> Forward | None:
+    """How the model is called; None where a class of the user's own takes nothing but tensors."""
+    takes, gives = faces
+    try:
+        args, kwargs = inputs.arguments([*map(Slot, takes.names)])
+        return Forward.of(model.forward, args, kwargs, with_slots(output, gives.names))
+    except Exception:
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +62,9 @@ class ExportedModel:
 
         Raises:
             ValueError: they are laid out otherwise; a tensor has another dtype or shape than the file takes.
+
+        Warns:
+            UserWarning: an input holds NaN; says how many.
         """
         from ._runtime import run
 
@@ -87,6 +91,9 @@ class ExportedModel:
             TypeError: `per_layer` is no bool.
             ValueError: `data` is laid out otherwise, has other shapes, or holds nothing.
             RuntimeError: the model is no longer in eval mode and VALIDATION.
+
+        Warns:
+            UserWarning: an input holds NaN; says how many.
         """
         if not isinstance(per_layer, bool):
             raise TypeError(
@@ -209,6 +216,12 @@ class ExportedModel:
                 raise ValueError(
                     f"input {value.name!r} is {_dtype(tensor)}{list(tensor.shape)}, but the file takes "
                     f"{_dtype(example)}[{', '.join(map(str, axes))}]"
+                )
+            if tensor.is_floating_point() and (number := int(tensor.isnan().sum())):
+                warnings.warn(
+                    f"input {value.name!r} holds {number} NaN, for which there is no integer: the model takes "
+                    "the least, ONNX does not say what",
+                    stacklevel=4,
                 )
         return tensors
 

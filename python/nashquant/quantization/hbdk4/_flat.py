@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 from torch.utils import _pytree as pytree
 
+from nashquant.qdq import Slot
+
 Path = tuple[Any, ...]
 
 
@@ -46,7 +48,7 @@ class FlatInputs:
                 return parameter.name, *rest
         return f"arg{first}", *rest
 
-    def arguments(self, tensors: Sequence[Tensor]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def arguments(self, tensors: Sequence[Tensor | Slot]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments with `tensors` in place of the example ones."""
         leaves = list(self._leaves)
         for place, tensor in zip(self._places, tensors, strict=True):
@@ -140,6 +142,13 @@ def flat_outputs(output: Any) -> list[tuple[str, Tensor]]:
         for path, leaf in leaves
         if isinstance(leaf, Tensor)
     ]
+
+
+def with_slots(output: Any, names: Sequence[str]) -> Any:
+    """A model's output with the names of its tensors in their places."""
+    leaves, spec = pytree.tree_flatten(_opened(output))
+    left = iter(names)
+    return pytree.tree_unflatten([Slot(next(left)) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec)
 
 
 def _opened(tree: Any) -> Any:

@@ -58,7 +58,12 @@ def check_state_dict(model: Any, state_dict: Mapping[str, Any], strict: bool) ->
         )
 
 
-_WRAPPED = {"module.": "DistributedDataParallel and DataParallel have", "_orig_mod.": "torch.compile has"}
+_WRAPPED = {
+    "module.": "DistributedDataParallel and DataParallel have",
+    "_orig_mod.": "torch.compile has",
+    "module._orig_mod.": "DistributedDataParallel of what torch.compile gave has",
+    "_orig_mod.module.": "torch.compile of a DistributedDataParallel has",
+}
 
 
 def _hint(state_dict: Mapping[str, Any], own: Mapping[str, Any]) -> str:

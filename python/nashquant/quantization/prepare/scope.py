@@ -133,12 +133,19 @@ class Scope(Passes):
 
     def files_gone(self, above: int) -> list[str]:
         """The files its calls were recorded in and that are there no more, while a call `above` frames above the caller
-        comes from one of that name elsewhere. (The cells of a notebook never were files, and each has its own name.)
+        comes from one of that name elsewhere, or is one of theirs but for its file. (The cells of a notebook never were
+        files, and each has its own name.)
         """
+        position = call_site(above + 1)
         recorded = {Path(file) for site in self._table for file, *_ in site.position}
-        elsewhere = {Path(file) for file, *_ in call_site(above + 1)} - recorded
-        names = {file.name for file in elsewhere}
-        return sorted(str(file) for file in recorded if file.name in names and not file.exists())
+        names = {Path(file).name for file, *_ in position if Path(file) not in recorded}
+        renamed = {
+            Path(file)
+            for site in self._table
+            if [rest for _, *rest in site.position] == [rest for _, *rest in position]
+            for file, *_ in site.position
+        }
+        return sorted(str(f) for f in recorded if (f.name in names or f in renamed) and not f.exists())
 
 
 class CompiledScope(Passes):

@@ -1,0 +1,80 @@
+"""What the inputs of a graph must be, and what no integer stands for."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ._step import Place, Step
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Nans", "check"]
+
+_DTYPES = {  # by the names of ONNX; others are not checked
+    "FLOAT": torch.float32,
+    "DOUBLE": torch.float64,
+    "FLOAT16": torch.float16,
+    "BOOL": torch.bool,
+    **{name.upper(): getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64")},
+}
+
+
+def check(value: ir.Value, x: Tensor) -> None:
+    """Nothing, if `x` has the dtype, the rank and the fixed sizes of the input `value`.
+
+    Raises:
+        TypeError: another dtype; it is no tensor.
+        ValueError: another shape.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"input {value.name!r} is {type(x).__name__}, expected a torch.Tensor")
+    expected = None if value.dtype is None else _DTYPES.get(value.dtype.name)
+    if expected not in (None, x.dtype):
+        raise TypeError(f"input {value.name!r} is {x.dtype}, but the model takes {expected}")
+    if value.shape is None:
+        return
+    takes, has = list(value.shape), list(x.shape)
+    wrong = [i for i, size in enumerate(takes) if i < len(has) and isinstance(size, int) and size != has[i]]
+    if len(takes) == len(has) and not wrong:
+        return
+    where = f"it has {len(has)} axes, expected {len(takes)}"
+    if len(takes) == len(has):
+        where = ", ".join(f"axis {i} is {has[i]}, expected {takes[i]}" for i in wrong)
+        where += "; export with dynamic_batch=True leaves the batch open" if wrong == [0] else ""
+    sizes = ", ".join("?" if size is None or str(size) == "None" else str(size) for size in takes)
+    raise ValueError(f"input {value.name!r} has shape {has}, but the model takes [{sizes}]: {where}")
+
+
+class Nans:
+    """Counts the NaN that quantizers meet, by layer: there is no integer for them. Watches a run."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, int] = {}
+
+    def __call__(self, step: Step, given: Sequence[Tensor], _: Sequence[Tensor]) -> None:
+        """Counts those in front of `step`, if it quantizes floats."""
+        if step.place is Place.ENTRY and step.target is not None and (number := _nans(given[0])):
+            self.found[step.layer] = self.found.get(step.layer, 0) + number
+
+    def warn(self, inputs: Mapping[str, Tensor]) -> None:
+        """Says where they were, and which of `inputs` hold some."""
+        if not self.found:
+            return
+        layers = ", ".join(f"{layer!r} ({number})" for layer, number in self.found.items())
+        held = {name: number for name, x in inputs.items() if (number := _nans(x))}
+        source = ", ".join(f"{name!r} ({number})" for name, number in held.items()) or "none, it was computed"
+        warnings.warn(
+            f"NaN was quantized, which has no integer (the least is taken), in {layers}; inputs with NaN: {source}",
+            stacklevel=4,
+        )
+
+
+def _nans(x: Tensor) -> int:
+    """How many of `x` are NaN; one sum, if there are none."""
+    return int(x.isnan().sum()) if x.is_floating_point() and bool(x.sum().isnan()) else 0
