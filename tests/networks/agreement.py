@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from nashquant.quantization.hbdk4 import Agreement, export
+from nashquant.quantization.hbdk4 import Agreement, Place, Reasons, export
 
 from .networks import NETWORKS
 from .way import calibrated
@@ -21,8 +22,8 @@ def main() -> None:
     logging.getLogger("nashquant").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     for bits in (8, 16):
-        print(f"int{bits}\n\n| network | unequal in all layers | the worst of them | outputs | where it begins |")
-        print("|---|---:|---|---|---|")
+        print(f"int{bits}\n\n| network | unequal in all layers | divided | sums | off a tie | below 99.9 % | outputs |")
+        print("|---|---:|---:|---:|---:|---|---|")
         for name in NETWORKS:
             print(f"| {name} | {row(agreement(name, bits))} |", flush=True)
 
@@ -39,18 +40,27 @@ def agreement(name: str, bits: int) -> Agreement:
 
 
 def row(found: Agreement) -> str:
-    """The cells behind the name."""
+    """The cells behind the name. Of the outputs: the least equal, the furthest apart; or that they hold the claim."""
     unequal, elements = (sum(getattr(place, word) for place in found.layers) for word in ("unequal", "elements"))
+    whys = [place.reasons or Reasons() for place in found.layers]
+    why = sum(whys[1:], whys[0])
+    assert found.unexplained == 0, str(found)
     worst = min(found.layers, key=lambda place: place.equal)
-    begins = next((place for place in found.layers if place.unequal), None)
-    outputs = ", ".join(f"{place.equal:.2%}" for place in found.outputs)
-    least = f"{worst.equal:.2%} `{_short(worst.name)}`" if worst.unequal else ""
-    first = "" if begins is None else f"`{_short(begins.name)}`: {begins.unequal}, {begins.by_division} by division"
-    return f"{unequal:,} of {elements:,} | {least} | {outputs} | {first}"
+    least = f"{worst.equal:.2%} `{worst.name.removesuffix('.activation_post_process')}`"
+    cells = (
+        f"{unequal:,} of {elements:,}",
+        f"{why.divided:,}" if unequal else "",
+        f"{why.added:,}" if unequal else "",
+        f"{why.from_tie:.0e}" if unequal else "",
+        least if worst.equal < 0.999 else "",
+        _outputs(found.outputs),
+    )
+    return " | ".join(cells)
 
 
-def _short(name: str) -> str:
-    return name.removesuffix(".activation_post_process")
+def _outputs(places: Sequence[Place]) -> str:
+    equal, steps = min(place.equal for place in places), max(place.steps for place in places)
+    return f"{equal:.2%}, {steps:.2g}" if any(place.unequal for place in places) else ""
 
 
 if __name__ == "__main__":

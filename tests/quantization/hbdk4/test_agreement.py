@@ -13,6 +13,7 @@ from nashquant.dtype import qint8, qint16
 from nashquant.quantization.hbdk4 import Agreement, _verify, export
 from nashquant.quantization.hbdk4._agree import Place, Point, merged
 from nashquant.quantization.hbdk4._grid import Grid
+from nashquant.quantization.hbdk4._reasons import Reasons
 
 from .small_models import OneQuantizer, QuantizedLinear, ResidualBlock, quantizer, run
 
@@ -48,11 +49,14 @@ def test_an_output_in_high_precision_is_measured_in_int8_steps_of_its_range() ->
 
 def test_a_quantizer_that_runs_twice_is_one_place() -> None:
     first, second, other = (
-        Place("a", "int8", 10, 1, 1, 1.0, 2.0),
-        Place("a", "int8", 30, 3, 0, 2.0, 2.0),
-        Place("b", "int8", 5, 0, 0, 0.0, 2.0),
+        Place("a", "int8", 10, 1, 1.0, 2.0, Reasons(divided=1, from_tie=0.1, bound=0.2)),
+        Place("a", "int8", 30, 3, 2.0, 2.0, Reasons(added=2, unexplained=1, from_tie=0.2, bound=0.1)),
+        Place("b", "int8", 5, 0, 0.0, 2.0),
     )
-    assert merged([first, other, second]) == (Place("a", "int8", 40, 4, 1, 2.0, 2.0), other)
+    both = Reasons(divided=1, added=2, unexplained=1, from_tie=0.2, bound=0.2)
+    assert merged([first, other, second]) == (Place("a", "int8", 40, 4, 2.0, 2.0, both), other)
+    assert Agreement((first, second), ()).unexplained == 1
+    assert Agreement((Place("c", "int8", 5, 3, 1.0, 2.0),), ()).unexplained == 3
 
 
 # 127.5 steps of int16 that fall on a tie after one of the two ways of dividing, found by looking at all of them.
@@ -68,14 +72,12 @@ def test_what_only_division_explains_is_told_from_what_sums_explain(tmp_path: Pa
     exported = export(OneQuantizer(quantizer(0.01, qint16)), x, path=tmp_path / "m.onnx")
     agreement = exported.verify(per_layer=True)
     (layer,) = agreement.layers
-    assert (layer.name, layer.unequal, layer.by_division) == ("quant", len(x), len(x))
+    assert (layer.name, layer.unequal, layer.reasons.divided) == ("quant", len(x), len(x))
     assert layer.steps == pytest.approx(1.0, abs=1e-2)
-    assert f"{len(x)} divided, not multiplied" in str(agreement)
-    # The same result where what was quantized is not the same: sums.
-    y = torch.tensor([0.01])
-    place = Point("a", y, grid(0.01)).compare(torch.tensor([0.02]), entering=torch.tensor([0.0151]))
-    assert (place.unequal, place.by_division) == (1, 0)
-    assert "1 sums in another order" in str(Agreement((place,), ()))
+    assert layer.reasons.from_tie <= 32768 * 2**-23  # what two roundings of f32 can do to a quotient
+    assert f"{len(x):,} divided, not multiplied" in str(agreement)
+    (row,) = agreement.to_dict()["layers"]
+    assert row["reasons"]["divided"] == row["unequal"] == len(x)
 
 
 class Chain(nn.Module):
@@ -98,7 +100,9 @@ def test_a_layer_is_not_blamed_for_what_the_one_before_it_does(tmp_path: Path) -
     assert first.unequal == len(x) > 0
     assert second.unequal == 0
     assert agreement.outputs[0].steps == pytest.approx(100, abs=1)
-    assert "carried on from the layers" in str(agreement)
+    assert agreement.outputs[0].reasons.carried == agreement.outputs[0].unequal == len(x)
+    assert f"{len(x):,} carried on" in str(agreement)
+    assert agreement.unexplained == 0
     assert exported.verify().layers == ()
 
 
@@ -116,7 +120,9 @@ def test_sums_that_are_an_output_are_a_layer_in_their_own_steps(moved: bool, tmp
     assert agreement.layers[1].unequal == 8
     assert agreement.layers[1].steps == pytest.approx(9 if moved else 3, abs=0.01)  # moved: of the finest channel
     assert agreement.beyond[0] == "1"
-    assert "8 sums in another order" in str(agreement)
+    # The model is no longer what was exported: that is no matter of floats.
+    assert "8 unexplained" in str(agreement)
+    assert agreement.unexplained == 8
 
 
 def test_sums_that_leave_the_bits_of_an_f32_are_measured_in_what_it_can_tell() -> None:
@@ -155,7 +161,7 @@ def test_dividing_and_multiplying_by_the_inverse_seldom_differ(tmp_path: Path) -
     assert exported.agreement.steps["quant"] == pytest.approx(float(steps.max()), abs=1e-2)
     assert float(steps.max()) <= 1.01
     assert exported.agreement.layers[0].equal > 0.995
-    assert exported.agreement.layers[0].unequal == exported.agreement.layers[0].by_division
+    assert exported.agreement.layers[0].unequal == exported.agreement.layers[0].reasons.divided
 
 
 class Different(OneQuantizer):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from tabulate import tabulate
 from torch import Tensor
 
 from ._grid import Grid
+from ._reasons import Reasons
 
 _SUM_BITS = 20  # of the 24 of an f32, that a sum of many has right
 
@@ -25,19 +27,18 @@ class Place:
             precision" for an output that comes from no quantizer, "exact" for one that holds integers or bools.
         elements: how many numbers were compared.
         unequal: how many of them are not on the same step.
-        by_division: of these, those that are explained by QuantizeLinear alone: it divides by the scale where the
-            model multiplies by its reciprocal. The others enter it with sums that were added in another order.
         steps: the largest difference.
         allowed: how many steps of difference deserve no warning.
+        reasons: of the unequal; None where none were asked for.
     """
 
     name: str
     dtype: str
     elements: int
     unequal: int
-    by_division: int
     steps: float
     allowed: float
+    reasons: Reasons | None = None
 
     def __add__(self, other: Place) -> Place:
         """Both together: two calls of one quantizer, two batches."""
@@ -45,8 +46,8 @@ class Place:
             self,
             elements=self.elements + other.elements,
             unequal=self.unequal + other.unequal,
-            by_division=self.by_division + other.by_division,
             steps=max(self.steps, other.steps),
+            reasons=None if self.reasons is None or other.reasons is None else self.reasons + other.reasons,
         )
 
     @property
@@ -66,6 +67,9 @@ class Agreement:
     convolutions add in another order; either can carry a value that lies between two steps to the other one, and the
     layers behind carry that on. The steps of int16 are fine, and f32 sums of its products are not exact: there it
     happens more. Compare integers with integers to know what the chip will compute.
+
+    Each unequal element has its reason (`Place.reasons`): what stands in front of the quantizer is computed once more,
+    in f64 and with a bound on what f32 may make of it, and what neither explains is counted as unexplained.
 
     Attributes:
         layers: one for each quantizer of an activation, in the order they run; then those without one, whose sums are
@@ -101,25 +105,28 @@ class Agreement:
         """Those that differ by more than about 1 % of their range, in the order they run."""
         return tuple(place.name for place in self.places if not place.steps <= place.allowed)
 
+    @property
+    def unexplained(self) -> int:
+        """How many unequal elements have no reason."""
+        return sum(place.unequal if place.reasons is None else place.reasons.unexplained for place in self.places)
+
+    def to_dict(self) -> dict[str, list[dict[str, Any]]]:
+        """For programs: `layers` and `outputs`, each place with its numbers and, under `reasons`, theirs."""
+        return asdict(self)
+
     def __str__(self) -> str:
         rows = [
-            (place.name, place.dtype, place.elements, f"{place.equal:.4%}", f"{place.steps:.3g}", _why(place, layer))
-            for places, layer in ((self.layers, True), (self.outputs, False))
-            for place in places
+            (place.name, place.dtype, place.elements, f"{place.equal:.4%}", f"{place.steps:.3g}", *_why(place.reasons))
+            for place in self.places
         ]
-        head = ("place", "dtype", "elements", "equal", "steps apart", "why")
-        return tabulate(rows, head, disable_numparse=True, colalign=("left", "left", *["right"] * 3, "left"))
+        head = ("place", "dtype", "elements", "equal", "steps apart", "off a tie", "why")
+        return tabulate(rows, head, disable_numparse=True, colalign=("left", "left", *["right"] * 4, "left"))
 
 
-def _why(place: Place, layer: bool) -> str:
-    if not place.unequal:
-        return ""
-    if not layer:
-        return "carried on from the layers"
-    counts = {"divided, not multiplied": place.by_division, "sums in another order": place.unequal - place.by_division}
-    if place.dtype == "accumulator":
-        counts = {"sums in another order": place.unequal}
-    return ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+def _why(reasons: Reasons | None) -> tuple[str, str]:
+    if reasons is None:
+        return "", ""
+    return f"{reasons.from_tie:.0e}" if reasons.divided or reasons.added else "", str(reasons)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,23 +142,22 @@ class Point:
     y: Tensor
     grid: Grid | Tensor | None
 
-    def compare(self, given: Tensor, entering: Tensor | None = None) -> Place:
-        """How far `given` is from the model, where `entering` is what was quantized to it."""
+    def compare(self, given: Tensor, reason: Callable[[Tensor], Reasons] | None = None) -> Place:
+        """How far `given` is from the model; `reason` is asked about the elements that are unequal, if any are."""
         step, dtype, allowed = self._step()
         difference = (given.double() - self.y.detach().cpu().double()).abs() / step.cpu().double()
         unequal = ~(difference <= 0.5)  # so that NaN counts
-        by_division = torch.zeros((), dtype=torch.bool)
-        if entering is not None and isinstance(self.grid, Grid):
-            again = self.grid.fake_quantize(entering)
-            by_division = unequal & (again == self.y.detach().cpu().to(again.dtype))
+        reasons = None
+        if reason is not None:
+            reasons = reason(unequal) if unequal.any() else Reasons()
         return Place(
             name=self.name,
             dtype=dtype,
             elements=difference.numel(),
             unequal=int(unequal.sum()),
-            by_division=int(by_division.sum()),
             steps=float(difference.max()) if difference.numel() else 0.0,
             allowed=allowed,
+            reasons=reasons,
         )
 
     def _step(self) -> tuple[Tensor, str, float]:

@@ -27,6 +27,7 @@ class Call:
         weight: what it quantizes depends on weights and other constants only.
         fixed: its scale and zero point do.
         grid: what it rounds to.
+        x: what it was given.
         y: what it gave, fake-quantized values in f32 or f64.
         turn: which of its quantizer's calls it is, from 1.
         turns: how many there are.
@@ -38,6 +39,7 @@ class Call:
     weight: bool
     fixed: bool
     grid: Grid
+    x: Tensor
     y: Tensor
     turn: int = 1
     turns: int = 1
@@ -54,7 +56,7 @@ def record_calls(program: ExportedProgram, tensors: Sequence[Tensor]) -> dict[st
     nodes = [node for node in program.graph.nodes if node.target in FAKE_QUANTIZE]
     calls = {}
     turns: Counter[str] = Counter()
-    for node, (grid, y) in zip(nodes, recorder.seen, strict=True):
+    for node, (grid, entering, y) in zip(nodes, recorder.seen, strict=True):
         x, *rest = node.all_input_nodes
         scale = _named(rest[0].name, parameters) if rest else None
         quantizer = scale.rpartition(".")[0] if scale else _module(node) or node.name
@@ -66,6 +68,7 @@ def record_calls(program: ExportedProgram, tensors: Sequence[Tensor]) -> dict[st
             weight=x in constant,
             fixed=all(each in constant for each in rest),
             grid=grid,
+            x=entering,
             y=y,
             turn=turns[quantizer],
         )
@@ -91,7 +94,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen: list[tuple[Grid, Tensor]] = []
+        self.seen: list[tuple[Grid, Tensor, Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func not in FAKE_QUANTIZE:
@@ -107,7 +110,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             qmin=qmin,
             qmax=qmax,
         )
-        self.seen.append((grid, y.detach()))
+        self.seen.append((grid, x.detach(), y.detach()))
         return y.to(x.dtype)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import onnx
@@ -14,8 +15,11 @@ from torch.export import ExportedProgram
 
 from ._agree import Agreement, Place, Point, merged
 from ._calls import Call, record_calls
+from ._exact import Exact
+from ._grid import Grid
 from ._moves import MOVES
 from ._products import Product, product_of
+from ._reasons import Reasons, of_layer, of_output
 from ._runtime import run
 
 
@@ -81,10 +85,13 @@ class Verifier:
         inputs = dict(zip(self.inputs, tensors, strict=True))
         with torch.no_grad():
             calls = record_calls(self.program, tensors)
+            exact = Exact(self.program, tensors, {call.node: call.y.cpu() for call in calls.values()})
             outputs = self._outputs(tensors, calls)
             given = run(file, [point.name for point in outputs], inputs, folder=file.parent)
-            places = self._layers(file, inputs, calls, outputs) if per_layer else ()
-        return Agreement(places, tuple(point.compare(given[point.name]) for point in outputs))
+            places = self._layers(file, inputs, calls, outputs, exact) if per_layer else ()
+            reasons = self._output_reasons(file, inputs, outputs, given, exact) if per_layer else [None] * len(given)
+            left = [point.compare(given[point.name], why) for point, why in zip(outputs, reasons, strict=True)]
+        return Agreement(places, tuple(left))
 
     def optimized(self, file: Path, tensors: Sequence[Tensor]) -> Agreement:
         """The outputs alone, with the optimizations of ONNX Runtime on."""
@@ -101,8 +108,42 @@ class Verifier:
             points.append(Point(name, y, grid if grid is not None and grid.axis is None else None))
         return points
 
+    def _output_reasons(
+        self,
+        file: Path,
+        inputs: Mapping[str, Tensor],
+        outputs: Sequence[Point],
+        given: Mapping[str, Tensor],
+        exact: Exact,
+    ) -> list[Callable[[Tensor], Reasons]]:
+        """For each output, what it is asked for when it differs: it takes a run that gives all quantizers' values."""
+
+        @cache
+        def in_file() -> Exact:
+            model = onnx.load(str(file), load_external_data=False)
+            names = list(dict.fromkeys(layer.value for layer in self.layers))
+            del model.graph.output[:]
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+            found = run(model.SerializeToString(), names, inputs, folder=file.parent) if names else {}
+            own = {layer.call: found[layer.value] for layer in self.layers}
+            return replace(exact, quantized={**exact.quantized, **own})
+
+        def reason(i: int, unequal: Tensor) -> Reasons:
+            point, (_, source) = outputs[i], self.outputs[i]
+            grid = point.grid if isinstance(point.grid, Grid) else None
+            unrounded = source if grid is not None else None
+            nears = (exact.output(i, unrounded), in_file().output(i, unrounded))
+            return of_output(unequal, grid, (point.y.detach().cpu(), given[point.name]), nears)
+
+        return [partial(reason, i) for i in range(len(outputs))]
+
     def _layers(
-        self, file: Path, inputs: Mapping[str, Tensor], calls: Mapping[str, Call], outputs: Sequence[Point]
+        self,
+        file: Path,
+        inputs: Mapping[str, Tensor],
+        calls: Mapping[str, Call],
+        outputs: Sequence[Point],
+        exact: Exact,
     ) -> tuple[Place, ...]:
         """Each layer by itself: it is given what the prepared model has in front of it."""
         model = onnx.load(str(file), load_external_data=False)
@@ -121,13 +162,25 @@ class Verifier:
         model.graph.input.extend(kept)
         given = run(model.SerializeToString(), names, feeds, folder=file.parent) if names else {}
         found = {**inputs, **known, **given}
+
+        def of_quantizer(layer: Layer, unequal: Tensor) -> Reasons:
+            call = calls[layer.call]
+            y, entering = (call.y.cpu(), given[_own(layer.value)]), (call.x.cpu(), found[layer.entering])
+            return of_layer(unequal, call.grid, y, entering, exact.entering(layer.call))
+
+        def of_product(product: Product, name: str, unequal: Tensor) -> Reasons:
+            near = exact.output(product.output)
+            return of_output(unequal, None, (outputs[product.output].y.detach().cpu(), given[name]), (near, near))
+
         rounded = [
-            Point(call.quantizer, call.y, call.grid).compare(given[_own(layer.value)], found[layer.entering])
+            Point(call.quantizer, call.y, call.grid).compare(given[_own(layer.value)], partial(of_quantizer, layer))
             for layer in self.layers
             for call in (calls[layer.call],)
         ]
         summed = [
-            Point(product.layer, outputs[product.output].y, product.scale).compare(given[name])
+            Point(product.layer, outputs[product.output].y, product.scale).compare(
+                given[name], partial(of_product, product, name)
+            )
             for product, name in zip(self.products, sums, strict=True)
         ]
         return merged([*rounded, *summed])
