@@ -57,6 +57,19 @@ def test_quantizers_of_onnx_runtime_s_own_domain_are_known(zero: np.generic) -> 
     assert (model(x) - onnx_runtime(source, x)[0]).abs().max() <= 0.00101
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
+def test_so_are_those_of_4_bits(kind: int) -> None:
+    source = in_onnx_runtime_s_domain(np.uint8(120))
+    held = {each.name: each for each in source.graph.initializer}
+    low = -8 if kind == TensorProto.INT4 else 0
+    held["k"].CopyFrom(helper.make_tensor("k", kind, [3, 3, 1, 1], [low + i for i in range(9)]))
+    held["z"].CopyFrom(helper.make_tensor("z", kind, [], [low + 3]))
+    held["s"].CopyFrom(numpy_helper.from_array(np.float32(0.1), "s"))
+    model, x = convert(source), torch.randn(2, 3, 4, 4)
+    assert only_integers(model), model.report
+    assert (model(x) - onnx_runtime(source, x)[0]).abs().max() <= 0.101
+
+
 def test_those_that_no_integer_form_has_run_there() -> None:
     source = in_onnx_runtime_s_domain(np.uint16(30000), axis=True)
     model, x = convert(source), torch.randn(2, 3, 4, 4)

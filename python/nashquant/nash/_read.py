@@ -13,6 +13,8 @@ from nashquant import qdq
 
 __all__ = ["read", "to_bytes"]
 
+_NARROW = (ir.DataType.INT4, ir.DataType.UINT4)
+
 
 def read(source: object) -> ir.Model:
     """The graph of an ONNX file, a model in memory, or what `export` gave; the given model is not changed.
@@ -49,18 +51,30 @@ def _infer(model: ir.Model) -> None:
         passes.ShapeInferencePass()(model)
         return
     other = ir.from_proto(ir.to_proto(model))
-    for node in list(other.graph):
-        if _is_ort_s(node):
-            zero = node.inputs[2] if len(node.inputs) > 2 else None
-            stored = ir.DataType.UINT8 if zero is None or zero.dtype is None else zero.dtype
-            to = ir.DataType.FLOAT if node.op_type == "DequantizeLinear" else stored
-            _replace(other.graph, node, ir.node("Cast", [node.inputs[0]], {"to": int(to)}))
+    for node in filter(_is_ort_s, list(other.graph)):
+        x, to = node.inputs[0], _gives(node)
+        assert x is not None
+        if x.dtype in _NARROW:  # no Cast takes them before opset 21
+            x = ir.Value(name=f"{x.name}_stand_in", type=ir.TensorType(ir.DataType.INT8), shape=x.shape)
+            other.graph.inputs.append(x)
+        to = ir.DataType.INT8 if to in _NARROW else to
+        _replace(other.graph, node, ir.node("Cast", [x], {"to": int(to)}))
     passes.ShapeInferencePass()(other)
     known = {value.name: value for node in other.graph for value in node.outputs}
     for node in model.graph:
         for value in node.outputs:
             if value.name in known:
                 value.type, value.shape = known[value.name].type, known[value.name].shape
+        if _is_ort_s(node):
+            node.outputs[0].dtype = _gives(node)
+
+
+def _gives(node: ir.Node) -> ir.DataType:
+    """The type of what a QuantizeLinear or DequantizeLinear gives."""
+    if node.op_type == "DequantizeLinear":
+        return ir.DataType.FLOAT
+    zero = node.inputs[2] if len(node.inputs) > 2 else None
+    return ir.DataType.UINT8 if zero is None or zero.dtype is None else zero.dtype
 
 
 def _is_ort_s(node: ir.Node) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -46,6 +47,15 @@ def test_a_failing_forward_leaves_nothing_behind(around: Around, x: Tensor) -> N
         prepared(x[:1])
     assert torch.equal(prepared(x), expected)
     assert torch.relu(-x).sum() == F.relu(-x).sum()  # and functions outside are torch's own
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="an error has no notes before Python 3.11")
+def test_an_error_from_inside_a_layer_names_it(around: Around, x: Tensor) -> None:
+    _, prepared = around(lambda s, x: s.sub(s.conv(x)).mean((2, 3)), x, conv=nn.Conv2d(4, 4, 1), sub=Sub())
+    for bad, where in ((x[:, :2], "'conv' (Conv2d)"), (x[0], "'_generated_mean_0' (FloatFunctional)")):
+        with pytest.raises((IndexError, RuntimeError)) as caught:
+            prepared(bad)
+        assert caught.value.__notes__ == [f"in {where} of the prepared {type(prepared).__name__}"]
 
 
 def test_a_compiled_model_gives_the_same_bits_in_one_graph(around: Around, x: Tensor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import functools
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from .call_site import entered, frames_from, source_line
 from .dynamic import thread
 from .foreign import check_state_dict
 from .known import CALLS, Known, place_of
+from .refused import RefusedCallError
 from .registry import function_name, joins_two
 from .scope import CompiledScope, Scope, redirections
 
@@ -119,6 +121,16 @@ def _unrecorded(func: Callable[..., Any], known: Known, scope: Scope | CompiledS
     )
 
 
+def _say_where(error: Exception, model: nn.Module) -> None:
+    """Adds to an error of torch's, or of the user's, which layer of `model` it comes from (Python 3.11 and later)."""
+    if isinstance(error, (UnrecordedCallError, RefusedCallError)) or not hasattr(error, "add_note"):
+        return
+    names = {module: name for name, module in model.named_modules() if name}
+    ran = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    if inside := [module for module in ran if isinstance(module, nn.Module) and module in names]:
+        error.add_note(f"in {names[inside[-1]]!r} ({type(inside[-1]).__name__}) of the prepared {type(model).__name__}")
+
+
 def _running(owner: nn.Module, depth: int) -> str:
     """The class and path of the module that makes a call `depth` frames above the caller.
 
@@ -183,6 +195,9 @@ def _make_owning_class(cls: type[nn.Module]) -> type[nn.Module]:
         try:
             with own:
                 return _in_scope(own, self, inner, args, kwargs)
+        except Exception as error:
+            _say_where(error, self)
+            raise
         finally:
             thread.mode = mode
 
