@@ -88,3 +88,52 @@ def test_half_precision_comes_out_as_such(opset: int) -> None:
     for ours, theirs in zip(model(x), onnx_runtime(source, x), strict=True):
         assert ours.dtype == theirs.dtype == torch.float16
         assert torch.allclose(ours, theirs, atol=0.002)
+
+
+def parsed(body: str, **held: np.ndarray | np.generic) -> onnx.ModelProto:
+    """As `graph`, but for what ONNX's checker refuses."""
+    text = f'<ir_version: 8, opset_import: ["": 13, "acme": 1]> g (float[2, 4] x) => (float o) {{ {body} }}'
+    model = onnx.parser.parse_model(text)
+    given = {"s": np.float32(0.1), "z": np.int8(0), **held}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(each), name) for name, each in given.items())
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return model
+
+
+D = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) "
+K = {"k": np.ones((4, 5), np.int8)}
+INVALID: dict[str, tuple[str, dict[str, np.ndarray], str]] = {
+    "an op of nobody's": (
+        f"{D} o = acme.Foo(d)",
+        {},
+        r"acme\.Foo \('Foo_2'\) has no integer form, and ONNX Runtime does not",
+    ),
+    "a value of nobody's": (f"{D} o = Add(d, b)", {}, "the model is not valid ONNX: 'b' is read, but nothing gives it"),
+    "sizes that do not meet": (
+        f"{D} w = DequantizeLinear(k, s) o = MatMul(w, d)",
+        K,
+        "the type of 'q' is unknown: the model is not valid ONNX: .*Incompatible dimensions for matrix multiplication",
+    ),
+    "too few scales": (
+        f"{D} w = DequantizeLinear<axis = 1>(k, t) o = MatMul(d, w)",
+        {**K, "t": np.ones(3, np.float32)},
+        r"'w' is \[4, 5\], but has 3 scales on axis 1",
+    ),
+    "an axis that is not there": (
+        f"{D} w = DequantizeLinear<axis = 3>(k, t) o = MatMul(d, w)",
+        {**K, "t": np.ones(5, np.float32)},
+        r"'w' is \[4, 5\], but has 5 scales on axis 3",
+    ),
+    "too few zero points": (
+        f"{D} w = DequantizeLinear<axis = 1>(k, t, y) o = MatMul(d, w)",
+        {**K, "t": np.ones(5, np.float32), "y": np.zeros(2, np.int8)},
+        "'w' has 5 scales, but 2 zero points",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_what_is_no_valid_onnx_is_told_with_its_reason(case: str) -> None:
+    body, held, message = INVALID[case]
+    with pytest.raises(ValueError, match=message):
+        convert(parsed(body, **held))

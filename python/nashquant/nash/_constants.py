@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._float_node import FloatNode, outer_values
-from ._forms import Weight, along
+from ._forms import ScaleError, Weight, along
 from ._moves import MOVES
 from ._to_torch import attribute, to_torch
 from ._windows import integers
@@ -49,9 +49,14 @@ class Constants:
             return None
         axis, shape = None, []
         if scale.numel() > 1:
-            axis = int(str(attribute(node, "axis", 1))) % q.dim()
+            axis = int(str(attribute(node, "axis", 1)))
+            if not -q.dim() <= axis < q.dim() or q.shape[axis] != scale.numel() or scale.dim() != 1:
+                raise ScaleError(f"{value.name!r} is {list(q.shape)}, but has {scale.numel()} scales on axis {axis}")
+            axis %= q.dim()
             shape = [1] * q.dim()
             shape[axis] = -1
+        if zero is not None and zero.numel() not in (1, scale.numel()):
+            raise ScaleError(f"{value.name!r} has {scale.numel()} scales, but {zero.numel()} zero points")
         centered = q.long() if zero is None else q.long() - zero.long().reshape(shape)
         return Weight(_narrowest(centered), scale.double().reshape(() if axis is None else (-1,)), axis)
 

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from ._to_torch import to_numpy, to_torch
 
-__all__ = ["FloatNode", "outer_values"]
+__all__ = ["FloatNode", "UntypedError", "outer_values"]
 
 _TYPES = {
     **{f"tensor({dtype.name.lower()})": dtype for dtype in ir.DataType},
     "tensor(float16)": ir.DataType.FLOAT16,
 }
+
+
+class UntypedError(ValueError):
+    """Nothing says of which type a value is."""
 
 
 class FloatNode:
@@ -48,9 +52,15 @@ class FloatNode:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        self.session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        try:
+            self.session = onnxruntime.InferenceSession(
+                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            op = f"{node.domain}.{node.op_type}".removeprefix(".")
+            raise ValueError(
+                f"{op} ({node.name!r}) has no integer form, and ONNX Runtime does not take it: {error}"
+            ) from error
         for value, found in zip(self.outputs, self.session.get_outputs(), strict=True):
             of_parts = found.type.removeprefix("seq(").removesuffix(")") if found.type.startswith("seq(") else ""
             if of_parts in _TYPES:
@@ -92,7 +102,7 @@ def _graphs(node: ir.Node) -> Iterable[ir.Graph]:
 def _info(value: ir.Value, resized: bool) -> onnx.ValueInfoProto:
     """Its type and rank; of a Resize also how many sizes there are: ONNX Runtime takes an unknown number for none."""
     if value.dtype is None:
-        raise ValueError(f"the type of {value.name!r} is unknown")
+        raise UntypedError(f"the type of {value.name!r} is unknown")
     if isinstance(value.type, ir.SequenceType):
         return onnx.helper.make_tensor_sequence_value_info(_name(value), int(value.dtype), None)
     shape: list[int | None] | None = None if value.shape is None else [None] * len(value.shape)

@@ -92,7 +92,8 @@ class Plan:
                 self._forms[value] = self._constants.weight(value) or Plain()
             else:
                 node = value.producer()
-                assert node is not None
+                if node is None:
+                    raise ValueError(f"the model is not valid ONNX: {value.name!r} is read, but nothing gives it")
                 self.compile(node)
         return self._forms[value]
 

@@ -11,7 +11,7 @@ import onnx_ir.passes.common as passes
 
 from nashquant import qdq
 
-__all__ = ["read", "to_bytes"]
+__all__ = ["read", "to_bytes", "why_untyped"]
 
 _NARROW = (ir.DataType.INT4, ir.DataType.UINT4)
 
@@ -79,6 +79,15 @@ def _gives(node: ir.Node) -> ir.DataType:
 
 def _is_ort_s(node: ir.Node) -> bool:
     return node.domain == "com.microsoft" and node.op_type in ("QuantizeLinear", "DequantizeLinear")
+
+
+def why_untyped(model: ir.Model) -> str:
+    """What ONNX's shape inference has against `model`, to be put behind an error; empty if nothing."""
+    try:
+        onnx.shape_inference.infer_shapes(ir.to_proto(model), check_type=True, strict_mode=True)
+    except Exception as error:
+        return f": the model is not valid ONNX: {error}"
+    return ""
 
 
 def to_bytes(model: ir.Model) -> bytes:

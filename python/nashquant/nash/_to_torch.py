@@ -9,7 +9,14 @@ from torch import Tensor
 
 __all__ = ["attribute", "to_numpy", "to_torch"]
 
-_WIDER = {"uint16": np.int32, "uint32": np.int64, "int4": np.int8, "uint4": np.uint8}
+_WIDER = {
+    "uint16": np.int32,
+    "uint32": np.int64,
+    "int4": np.int8,
+    "uint4": np.uint8,
+    "bfloat16": np.float32,
+    **dict.fromkeys(("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), np.float32),
+}
 
 
 def to_torch(array: np.ndarray | np.generic) -> Tensor:

@@ -44,13 +44,17 @@ def convert(
     if missing:
         raise ImportError(f"convert needs {', '.join(missing).replace('_', '-')}: pip install nashquant[export]")
 
-    from ._plan import Plan  # these need onnx
-    from ._read import read
+    from ._float_node import UntypedError  # these need onnx
+    from ._plan import Plan
+    from ._read import read, why_untyped
     from ._registry import REGISTRY
 
     graph = read(model)
     chip = _march(march, graph.metadata_props.get("nashquant.march"))
-    plan = Plan(graph, REGISTRY, chip.spec.arithmetic)
+    try:
+        plan = Plan(graph, REGISTRY, chip.spec.arithmetic)
+    except UntypedError as error:
+        raise ValueError(f"{error}{why_untyped(graph)}") from error
     return IntegerModel.of(plan, graph, chip)
 
 
