@@ -1,5 +1,8 @@
 """Matrix products and convolutions of integers, requantized, against torch's in f32 and its own quantized linear.
 
+What does not depend on activations is made ready before, as torch's quantized linear has it: `Linear`, `Conv` and
+`ConvTranspose`. One row is the same call with all but the packed weight made anew.
+
 The rivals compute something else (f32, or another rounding), so ours is compared with the exact product, requantized.
 """
 
@@ -31,7 +34,10 @@ CONVS = {
     "56 × 56": (64, 56, 64, 3, 1, 1),
     "14 × 14": (256, 14, 256, 3, 1, 1),
     "depthwise": (128, 56, 128, 3, 1, 128),
+    "depthwise, stride 2": (128, 56, 128, 3, 2, 128),
 }
+# Kernel and padding of transposed ones of stride 2.
+TRANSPOSED = {"2 × 2": (2, 0), "4 × 4": (4, 1)}
 
 
 def integers(dtype: torch.dtype, *shape: int) -> Tensor:
@@ -62,6 +68,7 @@ def test_matmul_requantize(race: Callable[[Row], None], what: str) -> None:
     bias, dtype = integers(torch.int32, N) >> 8, of_a  # about as large as the sums
     factor = torch.rand(N, dtype=torch.float64) * 2.0 ** -(8 * of_b.itemsize + 4)
     packed, float_a, float_w = ops.PackedWeight(weight, of_a), a.float(), weight.float()
+    linear = ops.Linear(packed, bias, factor, dtype)
 
     def in_f64() -> Tensor:
         acc = (a.double() @ weight.double().T).long() + bias
@@ -78,9 +85,25 @@ def test_matmul_requantize(race: Callable[[Row], None], what: str) -> None:
             what=what,
             size=f"{M} × {N} × {K}",
             elements=M * N,
-            ours=lambda: ops.matmul_requantize(a, packed, bias, factor, dtype),
+            ours=lambda: linear(a),
             rivals=tuple(rivals),
             floors=floors,
+        )
+    )
+
+
+def test_matmul_requantize_made_anew(race: Callable[[Row], None]) -> None:
+    a, packed = integers(torch.int8, M, K), ops.PackedWeight(integers(torch.int8, N, K))
+    bias, factor = integers(torch.int32, N) >> 8, torch.rand(N, dtype=torch.float64) * 2.0**-12
+    linear = ops.Linear(packed, bias, factor, torch.int8)
+    race(
+        Row(
+            work="matmul_requantize",
+            what="int8 × int8, all but the weight made anew",
+            size=f"{M} × {N} × {K}",
+            elements=M * N,
+            ours=lambda: ops.matmul_requantize(a, packed, bias, factor, torch.int8),
+            rivals=(Rival("made ready", lambda: linear(a), note="ops.Linear: the same product"),),
         )
     )
 
@@ -91,11 +114,12 @@ def test_conv_requantize(race: Callable[[Row], None], what: str) -> None:
     x = integers(torch.int8, 1, channels, size, size).contiguous(memory_format=torch.channels_last)
     weight, bias = integers(torch.int8, n, channels // groups, kernel, kernel), integers(torch.int32, n) >> 8
     factor = torch.rand(n, dtype=torch.float64) * 2.0**-12
-    packed, float_x, float_w = ops.PackedWeight(weight, groups=groups), x.float(), weight.float()
-    how = (stride, kernel // 2, 1, groups)
+    how = (stride, kernel // 2, 1)
+    conv = ops.Conv(ops.PackedWeight(weight, groups=groups), bias, factor, torch.int8, *how)
+    float_x, float_w = x.float(), weight.float()
 
     def in_f64() -> Tensor:
-        acc = F.conv2d(x.double(), weight.double(), None, *how).long() + bias.reshape(-1, 1, 1)
+        acc = F.conv2d(x.double(), weight.double(), None, *how, groups).long() + bias.reshape(-1, 1, 1)
         return ops.requantize(acc, factor, torch.int8, axis=1)
 
     race(
@@ -104,7 +128,37 @@ def test_conv_requantize(race: Callable[[Row], None], what: str) -> None:
             what=f"int8, {what}",
             size=f"{channels} × {size} × {size} to {n}, {kernel} × {kernel}",
             elements=n * (size // stride) ** 2,
-            ours=lambda: ops.conv_requantize(x, packed, bias, factor, torch.int8, *how),
-            rivals=(Rival(F32, lambda: F.conv2d(float_x, float_w, None, *how), None, note=NOTES[F32]), exact(in_f64)),
+            ours=lambda: conv(x),
+            rivals=(
+                Rival(F32, lambda: F.conv2d(float_x, float_w, None, *how, groups), None, note=NOTES[F32]),
+                exact(in_f64),
+            ),
+        )
+    )
+
+
+@pytest.mark.parametrize("what", TRANSPOSED)
+def test_conv_transpose_requantize(race: Callable[[Row], None], what: str) -> None:
+    kernel, padding = TRANSPOSED[what]
+    x = integers(torch.int8, 1, 128, 28, 28).contiguous(memory_format=torch.channels_last)
+    weight, factor = integers(torch.int8, 128, 64, kernel, kernel), 2.0**-14
+    conv = ops.ConvTranspose(ops.PackedWeight.transposed(weight), None, factor, torch.int8, 2, padding)
+    float_x, float_w = x.float(), weight.float()
+
+    def in_f64() -> Tensor:
+        acc = F.conv_transpose2d(x.double(), weight.double(), None, 2, padding).long()
+        return ops.requantize(acc, factor, torch.int8)
+
+    def in_f32() -> Tensor:
+        return F.conv_transpose2d(float_x, float_w, None, 2, padding)
+
+    race(
+        Row(
+            work="conv_transpose_requantize",
+            what=f"int8, {what}, stride 2",
+            size="128 × 28 × 28 to 64 × 56 × 56",
+            elements=64 * 56 * 56,
+            ours=lambda: conv(x),
+            rivals=(Rival(F32, in_f32, None, note=NOTES[F32]), exact(in_f64)),
         )
     )

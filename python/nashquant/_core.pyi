@@ -21,6 +21,7 @@ from torch import Tensor
 __all__ = [
     "Backward",
     "Landing",
+    "Linear",
     "Mask",
     "Weight",
     "add_saturating",
@@ -296,40 +297,46 @@ class Weight:
         Raises ValueError if `groups` does not divide N.
         """
 
-def matmul(
-    a: Tensor,
-    weight: Weight,
-    y: Tensor,
-    *,
-    zero_point: int,
-    bias: Tensor | None,
-    factor: Tensor | None,
-    landing: Landing | None,
-) -> None:
-    """Writes `(a - zero_point) @ weight.T + bias` to `y`: int32 or int64; or with `factor` and `landing`
-    requantized, int8 or int16. `a` is `[M, K]`, int8 or int16, `y` `[M, N]`, `bias` `[N]` int32 or int64, `factor` f64:
-    one, or `[N]`. All contiguous.
+@final
+class Linear:
+    """A product or convolution with a weight, ready to be called: `(x - zero_point) @ weight.T + bias`."""
 
-    Raises ValueError unless the weight proves that int32 suffices, if `y` is that; if it was packed for activations of
-    8 bits and `a` has 16; or if `zero_point` is no integer of `a`, or a bias lies beyond -2**62 or 2**62.
+    def __new__(
+        cls,
+        weight: Weight,
+        *,
+        zero_point: int,
+        bias: Tensor | None,
+        factor: Tensor | None,
+        landing: Landing | None,
+    ) -> Linear:
+        """To int32 or int64; or with `factor` and `landing` requantized, to int8 or int16. `bias` is `[N]`, int32 or
+        int64, `factor` f64: one, or `[N]`. Both contiguous, and copied.
+
+        Raises ValueError unless `zero_point` is an integer of the activations, `bias` has N elements between -2**62 and
+        2**62, and `0 <= factor < 2**31`; or if there is a factor without a landing.
+        """
+
+def matmul(a: Tensor, linear: Linear, y: Tensor) -> None:
+    """Writes the product to `y`, `[M, N]`. `a` is `[M, K]`, int8 or int16 as the weight was packed for. Contiguous.
+
+    Raises ValueError unless the weight proves that int32 suffices, if `y` is that; or if there are neither N factors
+    nor one.
     """
 
 def conv(
     x: Tensor,
-    weight: Weight,
+    linear: Linear,
     y: Tensor,
     *,
     kernel: Sequence[int],
     stride: Sequence[int],
     before: Sequence[int],
     dilation: Sequence[int],
-    zero_point: int,
-    bias: Tensor | None,
-    factor: Tensor | None,
-    landing: Landing | None,
 ) -> None:
     """As `matmul`, the convolution of `x`, `[batch, depth, height, width, channels]`, to `y`, likewise with the number
-    of windows and outputs. All others have three numbers; `before` is how far the first window begins before `x`.
+    of windows and outputs. All others have three numbers; `before` is how far the first window begins before `x`, or
+    behind its begin, if it is less than 0.
     """
 
 def requantize(acc: Tensor, y: Tensor, factor: Tensor, *, axis: int | None, landing: Landing) -> None:

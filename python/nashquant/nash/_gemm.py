@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, cast
 
@@ -53,22 +54,13 @@ def _conv(
     windows = Windows.of(node, integers_of_weight.shape[2:])
     groups = int(str(attribute(node, "group", 1)))
     packed = ops.PackedWeight(integers_of_weight, grid.dtype, groups=groups)
-    how = (windows.stride, windows.padding, windows.dilation, groups)
     form = replace(form, bound=packed.bound(grid.dtype, grid.zero_point) + _largest(bias))
-
-    def accumulate(x: Tensor) -> Tensor:
-        acc = ops.conv(x, packed, *how, zero_point_x=grid.zero_point)
-        return acc if bias is None else acc.to(form.dtype) + bias.to(form.dtype).reshape(-1, *[1] * (acc.dim() - 2))
-
+    how = (windows.stride, windows.padding, windows.dilation)
+    accumulate = ops.Conv(packed, bias, None, None, *how, zero_point_x=grid.zero_point)
     if target is None:
         return Made(accumulate, (slot,), (form,), accumulate)
-    factor, landing = _factor(form, target), _landing(plan, target)
-
-    def run(x: Tensor) -> Tensor:
-        return ops.conv_requantize(
-            x, packed, bias, factor, target.grid.dtype, *how, **landing, zero_point_x=grid.zero_point
-        )
-
+    (factor, dtype), landing = _factor(form, target), _landing(plan, target)
+    run = ops.Conv(packed, bias, factor, dtype, *how, **landing, zero_point_x=grid.zero_point)
     return Made(run, (slot,), (target.grid,), accumulate)
 
 
@@ -87,21 +79,12 @@ def conv_transpose(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         raise NotIntegerError("its padding follows from the size of its output")
     windows = Windows.of(node, w.shape[2:])
     added = integers(node, "output_padding", (0,) * len(windows.kernel))
-    how = (windows.stride, windows.padding, added, groups, windows.dilation)
-
-    def accumulate(x: Tensor) -> Tensor:
-        acc = ops.conv_transpose(x, packed, *how, zero_point_x=grid.zero_point)
-        return acc if bias is None else acc.to(form.dtype) + bias.to(form.dtype).reshape(-1, *[1] * (acc.dim() - 2))
-
+    how = (windows.stride, windows.padding, added, windows.dilation)
+    accumulate = ops.ConvTranspose(packed, bias, None, None, *how, zero_point_x=grid.zero_point)
     if target is None:
         return Made(accumulate, (slot,), (form,), accumulate)
-    factor, landing = _factor(form, target), _landing(plan, target)
-
-    def run(x: Tensor) -> Tensor:
-        return ops.conv_transpose_requantize(
-            x, packed, bias, factor, target.grid.dtype, *how, **landing, zero_point_x=grid.zero_point
-        )
-
+    (factor, dtype), landing = _factor(form, target), _landing(plan, target)
+    run = ops.ConvTranspose(packed, bias, factor, dtype, *how, **landing, zero_point_x=grid.zero_point)
     return Made(run, (slot,), (target.grid,), accumulate)
 
 
@@ -147,63 +130,56 @@ def matmul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
 def _product(
     plan: Plan, node: ir.Node, target: Target | None, trans_a: bool, trans_b: bool, alpha: float, beta: float
 ) -> Made:
-    slot, grid = plan.grid(node.inputs[0])
     other = plan.form(node.inputs[1])
     if isinstance(other, Weight) and other.integers.dim() == 2:
-        weight = _weight(plan, node.inputs[1], axis=0 if trans_b else 1)
-        rows = weight.integers if trans_b else weight.integers.T.contiguous()
-        packed = ops.PackedWeight(rows, grid.dtype)
-        b: Tensor | ops.PackedWeight = packed
-        scale, zero_point_b = weight.scale, 0
-        slots: tuple[str, ...] = (slot,)
-        width, bound = rows.shape[0], float(packed.bound(grid.dtype, grid.zero_point))
-    else:
-        slot_b, grid_b = plan.grid(node.inputs[1])
-        scale, zero_point_b = torch.tensor(grid_b.scale, dtype=torch.float64), grid_b.zero_point
-        slots = (slot, slot_b)
-        width, bound = None, _bound(node, trans_a, grid, grid_b)
-    form = Accumulator(grid.scale * scale * alpha, axis=-1)
-    bias = _bias(plan, node, 2, form.scale, width, beta)
-    form = replace(form, bound=bound + _largest(bias))
+        return _linear(plan, node, target, trans_a, trans_b, alpha, beta)
+    slots, grids = zip(*(plan.grid(value) for value in node.inputs[:2]), strict=True)
+    zero_points = {"zero_point_a": grids[0].zero_point, "zero_point_b": grids[1].zero_point}
+    form = Accumulator(grids[0].scale * torch.tensor(grids[1].scale, dtype=torch.float64) * alpha, axis=-1)
+    bias = _bias(plan, node, 2, form.scale, None, beta)
+    form = replace(form, bound=_bound(node, trans_a, *grids) + _largest(bias))
 
-    def operands(a: Tensor, *right: Tensor) -> tuple[Tensor, Tensor | ops.PackedWeight]:
-        a = a.mT if trans_a else a
-        return (a, b) if not right else (a, right[0].mT if trans_b else right[0])
-
-    def product(a: Tensor, *right: Tensor) -> Tensor:
-        a, other = operands(a, *right)
-        vector = isinstance(other, Tensor) and other.dim() == 1
-        if vector:
-            assert isinstance(other, Tensor)
-            other = other.unsqueeze(1)
-        acc = ops.matmul(a, other, zero_point_a=grid.zero_point, zero_point_b=zero_point_b)
-        return acc.squeeze(-1) if vector else acc
-
-    def accumulate(a: Tensor, *right: Tensor) -> Tensor:
-        acc = product(a, *right)
+    def accumulate(a: Tensor, b: Tensor) -> Tensor:
+        a, b = a.mT if trans_a else a, b.mT if trans_b else b
+        vector = b.dim() == 1
+        acc = ops.matmul(a, b.unsqueeze(1) if vector else b, **zero_points)
+        acc = acc.squeeze(-1) if vector else acc
         return acc if bias is None else acc.to(form.dtype) + bias.to(form.dtype)
 
     if target is None:
         return Made(accumulate, slots, (form,), accumulate)
-    factor, landing = _factor(form, target), _landing(plan, target)
-    axis = -1
+    (factor, dtype), landing = _factor(form, target), _landing(plan, target)
 
-    def run(a: Tensor, *right: Tensor) -> Tensor:
-        a, other = operands(a, *right)
-        if isinstance(other, Tensor) and other.dim() == 1:
-            return land(accumulate(a, *right), torch.as_tensor(factor), axis, target, plan.arithmetic)
-        return ops.matmul_requantize(
-            a,
-            other,
-            bias,
-            factor,
-            target.grid.dtype,
-            **landing,
-            zero_point_a=grid.zero_point,
-            zero_point_b=zero_point_b,
-        )
+    def run(a: Tensor, b: Tensor) -> Tensor:
+        if b.dim() == 1:
+            return land(accumulate(a, b), torch.as_tensor(factor), -1, target, plan.arithmetic)
+        a, b = a.mT if trans_a else a, b.mT if trans_b else b
+        return ops.matmul_requantize(a, b, bias, factor, dtype, **landing, **zero_points)
 
     return Made(run, slots, (target.grid,), accumulate)
+
+
+def _linear(
+    plan: Plan, node: ir.Node, target: Target | None, trans_a: bool, trans_b: bool, alpha: float, beta: float
+) -> Made:
+    """With a constant B of two dimensions."""
+    slot, grid = plan.grid(node.inputs[0])
+    weight = _weight(plan, node.inputs[1], axis=0 if trans_b else 1)
+    rows = weight.integers if trans_b else weight.integers.T.contiguous()
+    packed = ops.PackedWeight(rows, grid.dtype)
+    form = Accumulator(grid.scale * weight.scale * alpha, axis=-1)
+    bias = _bias(plan, node, 2, form.scale, rows.shape[0], beta)
+    form = replace(form, bound=packed.bound(grid.dtype, grid.zero_point) + _largest(bias))
+
+    def of_rows(linear: ops.Linear) -> Callable[[Tensor], Tensor]:
+        return (lambda a: linear(a.mT)) if trans_a else linear
+
+    accumulate = of_rows(ops.Linear(packed, bias, zero_point_x=grid.zero_point))
+    if target is None:
+        return Made(accumulate, (slot,), (form,), accumulate)
+    (factor, dtype), landing = _factor(form, target), _landing(plan, target)
+    run = of_rows(ops.Linear(packed, bias, factor, dtype, **landing, zero_point_x=grid.zero_point))
+    return Made(run, (slot,), (target.grid,), accumulate)
 
 
 def _bound(node: ir.Node, trans_a: bool, *grids: Grid) -> float:
@@ -307,9 +283,10 @@ def _steps(name: str, real: Tensor) -> Tensor:
     return steps.long()
 
 
-def _factor(form: Accumulator, target: Target) -> float | Tensor:
+def _factor(form: Accumulator, target: Target) -> tuple[float | Tensor, torch.dtype]:
+    """To the integers of the target, and their dtype."""
     factor = factor_onto(target, form.scale)
-    return float(factor) if factor.dim() == 0 else factor
+    return (float(factor) if factor.dim() == 0 else factor), target.grid.dtype
 
 
 class _Landing(TypedDict):

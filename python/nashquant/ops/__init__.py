@@ -11,11 +11,12 @@ from torch import Tensor
 
 from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_library registers the operators)
 from ._clamp import RELU, RELU6, Clamp
-from ._conv import conv, conv_requantize
-from ._conv_transpose import conv_transpose, conv_transpose_requantize
+from ._conv import Conv, conv, conv_requantize
+from ._conv_transpose import ConvTranspose, conv_transpose, conv_transpose_requantize
 from ._fixed_point import shifted
 from ._integer import add_saturating, lookup, lookup_table, mul_saturating, requantize, sub_saturating
 from ._learnable import fake_quantize_learnable_per_channel, fake_quantize_learnable_per_tensor
+from ._linear import Linear
 from ._matmul import matmul, matmul_requantize
 from ._packed_weight import PackedWeight
 from ._rust import cpu_capability
@@ -25,6 +26,9 @@ __all__ = [
     "RELU",
     "RELU6",
     "Clamp",
+    "Conv",
+    "ConvTranspose",
+    "Linear",
     "PackedWeight",
     "add_saturating",
     "conv",

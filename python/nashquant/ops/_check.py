@@ -128,7 +128,7 @@ def zero_point(name: str, value: int, dtype: torch.dtype) -> None:
         raise ValueError(f"{name} is {value}, but must lie between {low} and {high}")
 
 
-def packed(name: str, x: Tensor, dtype: torch.dtype, zero_point: int) -> None:
+def packed(name: str, x: Tensor, dtype: torch.dtype, zero_point: int = 0) -> None:
     """Activations of the dtype that a weight was packed for; it has its own zero point."""
     if x.dtype != dtype:
         raise TypeError(f"{name} has dtype {x.dtype}, but the weight was packed for {dtype}")
@@ -183,6 +183,15 @@ def factor(value: float) -> None:
     """A number that 31 bits and a shift can hold."""
     if not 0 <= value < 2**31 - 0.5:
         raise ValueError(f"a factor is {_spelled(value)}, but must be at least 0 and less than 2**31")
+
+
+def numbers(bias: Tensor | None, factors: float | Tensor | None) -> None:
+    """What a product can add, and multiply with."""
+    if bias is not None:
+        bias_within_i64(bias)
+    many = factors.tolist() if isinstance(factors, Tensor) and _readable(factors) else []
+    for value in many if factors is None or isinstance(factors, Tensor) else [factors]:
+        factor(value)
 
 
 def integers(name: str, dtype: torch.dtype) -> None:

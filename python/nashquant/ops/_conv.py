@@ -9,11 +9,64 @@ from torch import Tensor
 
 from nashquant.arithmetic import NASH, Arithmetic
 
-from . import _check, _rust, _rust_integer, _torch_integer
+from . import _check, _rust_integer, _torch_integer
 from ._finish import Finish
-from ._output import Output
-from ._packed_weight import PackedWeight, accumulator
-from ._windows import Padding, windows
+from ._packed_weight import PackedWeight
+from ._prepared import Prepared
+from ._windows import Padding, Windows
+
+
+class Conv:
+    """`requantize(conv(x, weight, ...) + bias, factor, dtype, axis=1)`: all but `x` is made ready once.
+
+    Bit for bit `conv_requantize`; without a factor `conv`, with the bias added. Nothing that was given is looked at
+    again.
+
+    >>> weight = PackedWeight(torch.full((1, 1, 2, 2), 100, dtype=torch.int8))
+    >>> conv = Conv(weight, torch.tensor([28], dtype=torch.int32), 0.25, torch.int8, padding=(0, 1))
+    >>> conv(torch.ones(1, 1, 3, 3, dtype=torch.int8))
+    tensor([[[[ 57, 107, 107,  57],
+              [ 57, 107, 107,  57]]]], dtype=torch.int8)
+
+    Args:
+        weight: packed from `[N, C / groups, *kernel]`, with its groups.
+        stride: as in `conv`.
+        padding: as in `conv`.
+        dilation: as in `conv`.
+
+    The others, and what it raises: as `Linear` and `conv`.
+    """
+
+    def __init__(
+        self,
+        weight: PackedWeight,
+        bias: Tensor | None = None,
+        factor: float | Tensor | None = None,
+        dtype: torch.dtype | None = None,
+        stride: int | Sequence[int] = 1,
+        padding: Padding = 0,
+        dilation: int | Sequence[int] = 1,
+        *,
+        zero_point_x: int = 0,
+        zero_point: int = 0,
+        qmin: int | None = None,
+        qmax: int | None = None,
+        arithmetic: Arithmetic = NASH,
+    ) -> None:
+        self._prepared = Prepared(
+            weight, bias, zero_point_x, Finish.of(factor, dtype, zero_point, qmin, qmax, arithmetic)
+        )
+        self._windows = Windows.of(weight, stride, padding, dilation)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`[batch, C, *size]` to `[batch, N, *windows]`; from the kernel channels last."""
+        weight = self._prepared.weight
+        if x.dtype != weight.dtype:
+            _check.packed("x", x, weight.dtype)
+        return convolved(x, self._prepared, self._windows, self._windows.over(x, weight))
+
+    def __repr__(self) -> str:
+        return self._prepared.spelled("Conv")
 
 
 def conv(
@@ -50,8 +103,8 @@ def conv(
         TypeError: a dtype is not int8 or int16, or `x` has another than `weight` was packed for.
         ValueError: shapes don't match, a number is out of its range, or nothing is left of `x`.
     """
-    packed = packed_for(x, weight, groups, zero_point_weight)
-    return _convolved(x, packed, None, (stride, padding, dilation), zero_point_x, None)
+    packed, how = packed_for(x, weight, groups, zero_point_weight), (stride, padding, dilation)
+    return Conv(packed, None, None, None, *how, zero_point_x=zero_point_x)(x)
 
 
 def conv_requantize(
@@ -76,29 +129,29 @@ def conv_requantize(
 
     Args, and what it raises: as `conv` and `matmul_requantize`.
     """
-    packed = packed_for(x, weight, groups, zero_point_weight)
-    finish = Finish(factor, Output.of(dtype, zero_point, qmin, qmax), arithmetic)
-    return _convolved(x, packed, bias, (stride, padding, dilation), zero_point_x, finish)
+    packed, how = packed_for(x, weight, groups, zero_point_weight), (stride, padding, dilation)
+    return Conv(
+        packed,
+        bias,
+        factor,
+        dtype,
+        *how,
+        zero_point_x=zero_point_x,
+        zero_point=zero_point,
+        qmin=qmin,
+        qmax=qmax,
+        arithmetic=arithmetic,
+    )(x)
 
 
-def _convolved(
-    x: Tensor,
-    packed: PackedWeight,
-    bias: Tensor | None,
-    lie: tuple[int | Sequence[int], Padding, int | Sequence[int]],
-    zero_point: int,
-    finish: Finish | None,
-) -> Tensor:
-    _check.zero_point("zero_point_x", zero_point, x.dtype)
-    over, weight = windows(x, packed, *lie), packed.weight
-    _check.bias(bias, weight.shape[0])
-    if finish is not None:
-        _check.factor_per_output(finish.factor, weight.shape[0])
-    acc = accumulator(packed.bound(x.dtype, zero_point))
-    if _rust.takes(x) and _rust.takes(weight) and packed.runs_in_rust:
-        return _rust_integer.conv(x, packed.core(), weight.shape, over, zero_point, bias, acc, finish)
-    sums = _torch_integer.conv(x, weight, *over, packed.groups, zero_point, packed.zero_point, acc)
-    return _torch_integer.finished(sums, bias, 1, finish)
+def convolved(x: Tensor, prepared: Prepared, windows: Windows, counts: Sequence[int]) -> Tensor:
+    """What `windows`, so many along each dimension, make of `x`."""
+    weight = prepared.weight
+    if prepared.runs_in_rust(x):
+        assert prepared.core is not None
+        return _rust_integer.conv(x, prepared.core, weight.weight.shape, windows, counts, prepared.dtype)
+    zeros = prepared.zero_point_x, weight.zero_point
+    return prepared.finished(_torch_integer.conv(x, weight.weight, *windows, weight.groups, *zeros, prepared.sums), 1)
 
 
 def packed_for(x: Tensor, weight: Tensor | PackedWeight, groups: int, zero_point: int) -> PackedWeight:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from nashquant.arithmetic import Arithmetic
@@ -17,3 +18,29 @@ class Finish(NamedTuple):
     factor: float | Tensor
     output: Output
     arithmetic: Arithmetic
+
+    @classmethod
+    def of(
+        cls,
+        factor: float | Tensor | None,
+        dtype: torch.dtype | None,
+        zero_point: int,
+        qmin: int | None,
+        qmax: int | None,
+        arithmetic: Arithmetic,
+    ) -> Finish | None:
+        """None without a factor: they stay accumulators.
+
+        Raises:
+            TypeError, ValueError: as `Output.of`; or there is a factor without a dtype, or the other way round.
+        """
+        if factor is None and dtype is None:
+            return None
+        if factor is None or dtype is None:
+            raise ValueError(f"factor is {factor} and dtype {dtype}, but both must be given, or neither")
+        return cls(factor, Output.of(dtype, zero_point, qmin, qmax), arithmetic)
+
+    def copied(self) -> Finish:
+        """With factors that nobody else has."""
+        factor = self.factor
+        return self._replace(factor=factor.detach().clone() if isinstance(factor, Tensor) else factor)

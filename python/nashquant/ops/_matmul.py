@@ -9,6 +9,7 @@ from nashquant.arithmetic import NASH, Arithmetic
 
 from . import _check, _rust, _rust_integer, _torch_integer
 from ._finish import Finish
+from ._linear import Linear
 from ._output import Output
 from ._packed_weight import PackedWeight, accumulator, fits_16_bits, largest
 
@@ -38,6 +39,9 @@ def matmul(a: Tensor, b: Tensor | PackedWeight, *, zero_point_a: int = 0, zero_p
         TypeError: a dtype is not int8 or int16, or `a` has another than `b` was packed for.
         ValueError: shapes don't match, or a zero point is no integer of its dtype.
     """
+    if isinstance(b, PackedWeight):
+        _check_packed(a, b, zero_point_a, zero_point_b)
+        return Linear(b, zero_point_x=zero_point_a)(a)
     return _product(a, b, None, zero_point_a, zero_point_b, None)
 
 
@@ -79,13 +83,26 @@ def matmul_requantize(
         ValueError: as `matmul` and `requantize`; or `bias` has not N elements, or one beyond
             -2**62 or 2**62.
     """
+    if isinstance(b, PackedWeight):
+        _check_packed(a, b, zero_point_a, zero_point_b)
+        return Linear(
+            b,
+            bias,
+            factor,
+            dtype,
+            zero_point_x=zero_point_a,
+            zero_point=zero_point,
+            qmin=qmin,
+            qmax=qmax,
+            arithmetic=arithmetic,
+        )(a)
     finish = Finish(factor, Output.of(dtype, zero_point, qmin, qmax), arithmetic)
     return _product(a, b, bias, zero_point_a, zero_point_b, finish)
 
 
 def _product(
     a: Tensor,
-    b: Tensor | PackedWeight,
+    b: Tensor,
     bias: Tensor | None,
     zero_point_a: int,
     zero_point_b: int,
@@ -93,8 +110,6 @@ def _product(
 ) -> Tensor:
     _check.integers("a", a.dtype)
     _check.zero_point("zero_point_a", zero_point_a, a.dtype)
-    if isinstance(b, PackedWeight):
-        return _by_packed(a, b, bias, zero_point_a, zero_point_b, finish)
     _check.integers("b", b.dtype)
     _check.zero_point("zero_point_b", zero_point_b, b.dtype)
     if b.dim() < 2:
@@ -105,15 +120,19 @@ def _product(
     bound = depth * largest(a.dtype, zero_point_a) * largest(b.dtype, zero_point_b)
     acc = accumulator(bound)
     if not (_rust.takes(a) and _rust.takes(b) and fits_16_bits(b.dtype, zero_point_b)):
-        return _torch_integer.finished(_torch_integer.matmul(a, b, zero_point_a, zero_point_b, acc), bias, -1, finish)
+        sums = _torch_integer.matmul(a, b, zero_point_a, zero_point_b, acc)
+        return _torch_integer.finished(sums, bias, -1, finish, acc)
     rows = 1 if a.dim() == 1 else a.shape[-2]
     if b.dim() > 2 and rows * depth * n <= _SMALL:
         return _many_small(a, b, bias, zero_point_a, zero_point_b, bound, acc, finish)
     if zero_point_b:
         b = b.short() - zero_point_b
 
+    dtype = acc if finish is None else finish.output.dtype
+
     def one(a: Tensor, b: Tensor) -> Tensor:
-        return _rust_integer.matmul(a, _rust_integer.pack(b.T, a.dtype), n, zero_point_a, bias, acc, finish)
+        linear = _rust_integer.linear(_rust_integer.pack(b.T, a.dtype), zero_point_a, bias, finish)
+        return _rust_integer.matmul(a, linear, n, dtype)
 
     if b.dim() == 2:
         return one(a, b)
@@ -123,7 +142,6 @@ def _product(
         matrix.expand(*leading, *matrix.shape[-2:]).flatten(0, -3),
         b.expand(*leading, *b.shape[-2:]).flatten(0, -3),
     )
-    dtype = acc if finish is None else finish.output.dtype
     y = (
         torch.stack([one(*pair) for pair in zip(*many, strict=True)])
         if leading.numel()
@@ -132,25 +150,22 @@ def _product(
     return y.reshape(*leading, *a.shape[-2:-1], n)
 
 
-def _by_packed(
-    a: Tensor, b: PackedWeight, bias: Tensor | None, zero_point_a: int, zero_point_b: int, finish: Finish | None
-) -> Tensor:
+def _check_packed(a: Tensor, b: PackedWeight, zero_point_a: int, zero_point_b: int) -> None:
+    _check.integers("a", a.dtype)
     _check.packed("a", a, b.dtype, zero_point_b)
-    weight = b.weight
-    if weight.dim() != 2:
-        raise ValueError(f"b has shape {list(weight.shape)}, but of a matrix product must be packed from [N, K]")
-    n, depth = weight.shape
-    _check_operands(a, depth, bias, n, finish)
-    acc = accumulator(b.bound(a.dtype, zero_point_a))
-    if _rust.takes(a) and _rust.takes(weight) and b.runs_in_rust:
-        return _rust_integer.matmul(a, b.core(), n, zero_point_a, bias, acc, finish)
-    product = _torch_integer.matmul(a, weight.T, zero_point_a, b.zero_point, acc)
-    return _torch_integer.finished(product, bias, -1, finish)
+    _check.zero_point("zero_point_a", zero_point_a, a.dtype)
+    if b.weight.dim() != 2:
+        raise ValueError(f"b has shape {list(b.weight.shape)}, but of a matrix product must be packed from [N, K]")
+    _check_depth(a, b.weight.shape[1])
+
+
+def _check_depth(a: Tensor, depth: int) -> None:
+    if a.dim() < 1 or a.shape[-1] != depth:
+        raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {depth}, as b has")
 
 
 def _check_operands(a: Tensor, depth: int, bias: Tensor | None, n: int, finish: Finish | None) -> None:
-    if a.dim() < 1 or a.shape[-1] != depth:
-        raise ValueError(f"a has shape {list(a.shape)}, but its last dimension must be {depth}, as b has")
+    _check_depth(a, depth)
     _check.bias(bias, n)
     if finish is not None:
         _check.factor_per_output(finish.factor, n)

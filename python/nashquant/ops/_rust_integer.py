@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from ._rust import dense
 from ._windows import Windows
 
 Weight = _core.Weight
+Linear = _core.Linear
 
 
 def landing(output: Output, arithmetic: Arithmetic) -> _core.Landing:
@@ -71,58 +71,46 @@ def lookup(x: Tensor, table: Tensor) -> Tensor:
     return y
 
 
-def _finishing(finish: Finish | None) -> dict[str, Any]:
-    if finish is None:
-        return {"factor": None, "landing": None}
-    return {"factor": factors(finish.factor), "landing": landing(finish.output, finish.arithmetic)}
-
-
-def _dense(bias: Tensor | None) -> Tensor | None:
-    return None if bias is None else bias.contiguous()
-
-
 def pack(weight: Tensor, dtype: torch.dtype, groups: int = 1, depthwise: bool = False) -> Weight:
     """`[N, K]`, ready for activations of `dtype`."""
     return _core.Weight(weight.contiguous(), groups=groups, wide=dtype == torch.int16, depthwise=depthwise)
 
 
-def matmul(
-    a: Tensor, weight: Weight, n: int, zero_point: int, bias: Tensor | None, acc: torch.dtype, finish: Finish | None
-) -> Tensor:
-    """`a @ weight.T` of `n` columns, as accumulators of `acc` or finished."""
+def linear(weight: Weight, zero_point: int, bias: Tensor | None, finish: Finish | None) -> Linear:
+    """A product with `weight`, ready but for the activations: as accumulators, or finished."""
+    return _core.Linear(
+        weight,
+        zero_point=zero_point,
+        bias=None if bias is None else bias.contiguous(),
+        factor=None if finish is None else factors(finish.factor),
+        landing=None if finish is None else landing(finish.output, finish.arithmetic),
+    )
+
+
+def matmul(a: Tensor, linear: Linear, n: int, dtype: torch.dtype) -> Tensor:
+    """`a @ weight.T` of `n` columns of `dtype`."""
     leading = a.shape[:-1]
     rows = a if len(leading) == 1 else a.reshape(leading.numel(), a.shape[-1])
-    y = torch.empty((len(rows), n), dtype=finish.output.dtype if finish else acc)
-    _core.matmul(rows.contiguous(), weight, y, zero_point=zero_point, bias=_dense(bias), **_finishing(finish))
+    y = torch.empty((len(rows), n), dtype=dtype)
+    _core.matmul(rows.contiguous(), linear, y)
     return y if len(leading) == 1 else y.view(*leading, n)
 
 
 def conv(
-    x: Tensor,
-    weight: Weight,
-    shape: Sequence[int],
-    over: Windows,
-    zero_point: int,
-    bias: Tensor | None,
-    acc: torch.dtype,
-    finish: Finish | None,
+    x: Tensor, linear: Linear, shape: Sequence[int], over: Windows, counts: Sequence[int], dtype: torch.dtype
 ) -> Tensor:
-    """The convolution with a weight of that shape, as accumulators of `acc` or finished; channels last."""
+    """The convolution with a weight of that shape, of so many windows, to `dtype`; channels last."""
     one = [1] * (5 - x.dim())
     last = x.movedim(1, -1).contiguous()
-    size = over.output(x.shape[2:], shape[2:])
-    y = torch.empty(x.shape[0], *size, shape[0], dtype=finish.output.dtype if finish else acc)
+    y = torch.empty(x.shape[0], *counts, shape[0], dtype=dtype)
     _core.conv(
         last.reshape(x.shape[0], *one, *last.shape[1:]),
-        weight,
+        linear,
         y.view(x.shape[0], *one, *y.shape[1:]),
         kernel=[*one, *shape[2:]],
         stride=[*one, *over.stride],
         before=[*[0 for _ in one], *[before for before, _ in over.padding]],
         dilation=[*one, *over.dilation],
-        zero_point=zero_point,
-        bias=_dense(bias),
-        **_finishing(finish),
     )
     return y.movedim(-1, 1)
 

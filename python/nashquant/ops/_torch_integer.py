@@ -85,19 +85,21 @@ def conv(
     dtype: torch.dtype,
 ) -> Tensor:
     """Sums of `(x - zero_point_x) * (weight - zero_point_weight)`, exactly; beyond the edges of `x` there is 0."""
-    edges = [edge for pair in reversed(padding) for edge in pair]
+    edges = [max(edge, 0) for pair in reversed(padding) for edge in pair]
     padded = F.pad(x.double() - zero_point_x, edges)
+    for axis, (before, after) in enumerate(padding, 2):  # where they are less than 0, elements go
+        padded = padded.narrow(axis, max(-before, 0), padded.shape[axis] + min(before, 0) + min(after, 0))
     function = (F.conv1d, F.conv2d, F.conv3d)[len(stride) - 1]
     weight = weight.double() - zero_point_weight
     return function(padded, weight, None, stride, 0, dilation, groups).to(dtype)
 
 
-def finished(acc: Tensor, bias: Tensor | None, axis: int, finish: Finish | None) -> Tensor:
-    """`acc + bias` requantized, both for each index of `axis`; or `acc` as it is."""
-    if finish is None:
-        return acc
+def finished(acc: Tensor, bias: Tensor | None, axis: int, finish: Finish | None, dtype: torch.dtype) -> Tensor:
+    """`acc + bias`, both for each index of `axis`, as accumulators of `dtype`; or requantized."""
     if bias is not None:
         _check.bias_within_i64(bias)
         acc = acc.long() + bias.reshape([-1 if i == axis % acc.dim() else 1 for i in range(acc.dim())])
+    if finish is None:
+        return acc.to(dtype)
     of = axis if isinstance(finish.factor, Tensor) else None
     return requantize(acc, finish.factor, finish.output, of, finish.arithmetic)

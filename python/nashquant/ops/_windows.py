@@ -15,11 +15,40 @@ Padding = int | Sequence[int] | Sequence[tuple[int, int]]
 
 
 class Windows(NamedTuple):
-    """For each dimension its stride, what is added before and after, and the distance of neighbouring taps."""
+    """For each dimension its stride, what is added before and after (less than 0: cut off), and from tap to tap."""
 
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, weight: PackedWeight, stride: int | Sequence[int], padding: Padding, dilation: int | Sequence[int]
+    ) -> Windows:
+        """Those of `weight`.
+
+        Raises:
+            ValueError: it is that of no convolution, or a number is out of its range.
+        """
+        shape, dims = list(weight.weight.shape), weight.weight.dim() - 2
+        if dims < 1:
+            raise ValueError(f"weight has shape {shape}, but of a convolution must have 3 to 5 dimensions")
+        return cls(each("stride", stride, dims, 1), pairs(padding, dims), each("dilation", dilation, dims, 1))
+
+    def over(self, x: Tensor, weight: PackedWeight) -> list[int]:
+        """How many there are over `x` along each dimension.
+
+        Raises:
+            ValueError: `x` is not of a shape for `weight`, or there is no window.
+        """
+        check_shape(x, weight)
+        shape = weight.weight.shape
+        counts = self.output(x.shape[2:], shape[2:])
+        if min(counts) < 1:
+            raise ValueError(
+                f"x has shape {list(x.shape)}, which with its padding has no room for weight {list(shape)}"
+            )
+        return counts
 
     def output(self, size: Sequence[int], kernel: Sequence[int]) -> list[int]:
         """How many windows there are along each dimension; 0 or less where there is no room for one.
@@ -31,25 +60,13 @@ class Windows(NamedTuple):
         return [(n + sum(ends) - apart * (k - 1) - 1) // step + 1 for n, k, step, ends, apart in parts]
 
 
-def windows(
-    x: Tensor, weight: PackedWeight, stride: int | Sequence[int], padding: Padding, dilation: int | Sequence[int]
-) -> Windows:
-    """The windows of `weight` over `x`.
-
-    Raises:
-        ValueError: shapes don't match, a number is out of its range, or there is no window.
-    """
-    shape, dims = list(weight.weight.shape), weight.weight.dim() - 2
-    if dims < 1:
-        raise ValueError(f"weight has shape {shape}, but of a convolution must have 3 to 5 dimensions")
-    if x.dim() != dims + 2 or x.shape[1] != shape[1] * weight.groups:
-        expected = f"[batch, {shape[1] * weight.groups}, {', '.join(['size'] * dims)}]"
-        raise ValueError(f"x has shape {list(x.shape)}, but must have {expected}, as weight {shape} has")
-    over = Windows(each("stride", stride, dims, 1), pairs(padding, dims), each("dilation", dilation, dims, 1))
-    output = over.output(x.shape[2:], shape[2:])
-    if min(output) < 1:
-        raise ValueError(f"x has shape {list(x.shape)}, which with its padding has no room for weight {shape}")
-    return over
+def check_shape(x: Tensor, weight: PackedWeight) -> None:
+    """An error unless `x` has the channels and dimensions that `weight` has."""
+    shape = weight.weight.shape
+    channels = shape[1] * weight.groups
+    if x.dim() != len(shape) or x.shape[1] != channels:
+        expected = f"[batch, {channels}, {', '.join(['size'] * (len(shape) - 2))}]"
+        raise ValueError(f"x has shape {list(x.shape)}, but must have {expected}, as weight {list(shape)} has")
 
 
 def each(name: str, value: int | Sequence[int], dims: int, least: int) -> tuple[int, ...]:

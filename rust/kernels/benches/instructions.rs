@@ -4,10 +4,10 @@
 
 use nashquant_kernels::{
     Element, F16, Isa, Layout,
-    conv::{Depthwise, Geometry, conv_depthwise},
+    conv::{Depthwise, DepthwiseWeight, Geometry, conv_depthwise},
     fake_quantize::{self, AsTorch, ChannelGrid, Grid, Moving, Range, Ranges, TorchRule, mask_len},
     integer::{self, Arithmetic, Factor, Factors, Output, Requantizer, Rounding},
-    matmul::{Requantized, Weight, matmul},
+    matmul::{Linear, Requantized, Weight, matmul},
     observe,
     parallel::Serial,
 };
@@ -82,9 +82,11 @@ fn run(kernel: &str, calls: usize) {
     let (mut sum, mut wide_sum, mut counts) = (vec![0_i8; N], vec![0_i16; N], vec![0_i64; 2048]);
     let by = Requantizer::new(&[1e-7], Arithmetic::NASH, Output::all::<i8>()).expect("in range");
     let table = vec![3_i8; 256];
-    let weight = Weight::pack(isa, &b[..64 * 64], 1, 64, 64, false).expect("64 x 64");
-    let wide_weight = Weight::pack(isa, &b[..64 * 64], 1, 64, 64, true).expect("64 x 64");
-    let depthwise = Depthwise::new(isa, &b[..9 * 64], 64).expect("9 x 64");
+    let pack = |wide| Weight::pack(isa, &b[..64 * 64], 1, 64, 64, wide).expect("64 x 64").into();
+    let linear = Linear::<i8>::new(pack(false), 0, None).expect("packed for 8 bits");
+    let wide_linear = Linear::<i16>::new(pack(true), 0, None).expect("packed for 16 bits");
+    let depthwise = DepthwiseWeight::new(isa, &b[..9 * 64], 64).expect("9 x 64").into();
+    let depthwise = Depthwise::new(depthwise, 0, None).expect("0 is an i8");
     let even = Rounding::HalfEven;
     let factor = Factor::new(1e-3, Arithmetic::NASH).expect("in range");
     let factors = Factors::new(0.7, 0.6).expect("in range");
@@ -170,15 +172,11 @@ fn run(kernel: &str, calls: usize) {
             }
             "mul_saturating" => integer::mul_saturating(isa, team, &a, &b, factor, even, &mut sum),
             // 1024 x 64 by 64 x 64, and 3 x 3 taps over 32 x 32 places of 64 channels: N numbers each.
-            "matmul_requantize_int8" => {
-                matmul(team, &a, N / 64, 0, &weight, None, &Requantized::new(&by), &mut sum)
-            }
+            "matmul_requantize_int8" => matmul(team, &a, N / 64, &linear, &Requantized::new(&by), &mut sum),
             "matmul_requantize_int16" => {
-                matmul(team, &wide_a, N / 64, 0, &wide_weight, None, &Requantized::new(&by), &mut sum)
+                matmul(team, &wide_a, N / 64, &wide_linear, &Requantized::new(&by), &mut sum)
             }
-            "conv_depthwise" => {
-                conv_depthwise(team, &a, IMAGE, 0, &depthwise, None, &Requantized::new(&by), &mut sum)
-            }
+            "conv_depthwise" => conv_depthwise(team, &a, IMAGE, &depthwise, &Requantized::new(&by), &mut sum),
             "lookup" => integer::lookup(team, &a, &table, &mut sum),
             other => panic!("no kernel is called {other}; there are {KERNELS:?}"),
         }

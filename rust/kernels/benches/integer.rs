@@ -9,7 +9,7 @@ use nashquant_kernels::{
         Arithmetic, Factor, Factors, Integer, Output, Requantizer, Rounding, add_saturating, mul_saturating,
         requantize,
     },
-    matmul::{Requantized, Weight, matmul},
+    matmul::{Linear, Requantized, Weight, matmul},
     parallel::Serial,
 };
 
@@ -62,18 +62,21 @@ fn integer(c: &mut Criterion) {
     products(c, "matmul_requantize_int8_int8", &a, &b);
 }
 
-/// 1024 x 512 x 512, requantized; a row for each instruction set, with the weight packed for it before.
+/// 1024 x 512 x 512, requantized; a row for each instruction set, made ready for it before.
 fn products<A: Integer>(c: &mut Criterion, name: &str, a: &[A], w: &[i8]) {
     const DEPTH: usize = 512;
     let by = Requantizer::new(&[1e-4], Arithmetic::NASH, Output::all::<i8>()).expect("in range");
-    let packed = |isa| Weight::pack(isa, w, 1, w.len() / DEPTH, DEPTH, A::ENDS.1 > 127).expect("whole rows");
-    let weights: Vec<_> = Isa::available().into_iter().map(|isa| (isa, packed(isa))).collect();
+    let packed = |isa| {
+        let weight = Weight::pack(isa, w, 1, w.len() / DEPTH, DEPTH, A::ENDS.1 > 127).expect("whole rows");
+        Linear::<A>::new(weight.into(), 0, None).expect("packed for these")
+    };
+    let ready: Vec<_> = Isa::available().into_iter().map(|isa| (isa, packed(isa))).collect();
     let (rows, mut group) = (a.len() / DEPTH, c.benchmark_group(name));
     group.throughput(Throughput::Elements((a.len() * w.len() / DEPTH) as u64)).sample_size(20);
     let (mut y, mut baseline) = (vec![0_i8; rows * w.len() / DEPTH], Vec::new());
-    for (isa, weight) in &weights {
+    for (isa, linear) in &ready {
         let mut run = || {
-            matmul(&Serial, a, rows, 0, weight, None, &Requantized::new(&by), &mut y).expect("lengths fit");
+            matmul(&Serial, a, rows, linear, &Requantized::new(&by), &mut y).expect("lengths fit");
         };
         run();
         group.bench_function(BenchmarkId::new(format!("{isa:?}"), "1024x512x512"), |b| b.iter(&mut run));

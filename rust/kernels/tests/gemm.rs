@@ -2,15 +2,59 @@
 
 mod naive;
 
+use std::sync::Arc;
+
 use naive::Threads;
 use nashquant_kernels::{
     Error, Isa, Layout,
-    conv::{Depthwise, Geometry, conv, conv_depthwise},
+    conv::{self, Depthwise, DepthwiseWeight, Geometry},
     integer::{Arithmetic, Integer, Output, Requantizer, requantize},
-    matmul::{Exact32, Exact64, Finish, Requantized, Weight, matmul},
+    matmul::{self, Exact32, Exact64, Finish, Linear, Requantized, Weight},
     parallel::{Serial, Team},
 };
 use proptest::prelude::*;
+
+#[allow(clippy::too_many_arguments, reason = "all of a product")]
+fn matmul<T: Integer, F: Finish>(
+    team: &dyn Team,
+    a: &[T],
+    rows: usize,
+    zero_point: i16,
+    weight: &Arc<Weight>,
+    bias: Option<&[i64]>,
+    finish: &F,
+    y: &mut [F::Y],
+) -> Result<(), Error> {
+    matmul::matmul(team, a, rows, &Linear::new(weight.clone(), zero_point, bias)?, finish, y)
+}
+
+#[allow(clippy::too_many_arguments, reason = "all of a convolution")]
+fn conv<T: Integer, F: Finish>(
+    team: &dyn Team,
+    x: &[T],
+    g: Geometry,
+    zero_point: i16,
+    weight: &Arc<Weight>,
+    bias: Option<&[i64]>,
+    finish: &F,
+    y: &mut [F::Y],
+) -> Result<(), Error> {
+    conv::conv(team, x, g, &Linear::new(weight.clone(), zero_point, bias)?, finish, y)
+}
+
+#[allow(clippy::too_many_arguments, reason = "all of a convolution")]
+fn conv_depthwise<T: Integer, F: Finish>(
+    team: &dyn Team,
+    x: &[T],
+    g: Geometry,
+    zero_point: i16,
+    weight: &Arc<DepthwiseWeight>,
+    bias: Option<&[i64]>,
+    finish: &F,
+    y: &mut [F::Y],
+) -> Result<(), Error> {
+    conv::conv_depthwise(team, x, g, &Depthwise::new(weight.clone(), zero_point, bias)?, finish, y)
+}
 
 const TEAMS: [&dyn Team; 3] = [&Serial, &Threads(2), &Threads(7)];
 
@@ -67,7 +111,7 @@ fn products<A: Integer, W: Integer>(m: usize, n: usize, depth: usize, zero_point
     requantize(slow, &Serial, &exact, layout, &by, &mut finished).unwrap();
     requantize(slow, &Serial, &exact, layout, &to_bytes, &mut bytes).unwrap();
     for isa in Isa::available() {
-        let weight = Weight::pack(isa, &w, 1, n, depth, A::ENDS.1 > 127).unwrap();
+        let weight = Arc::new(Weight::pack(isa, &w, 1, n, depth, A::ENDS.1 > 127).unwrap());
         for team in TEAMS {
             let mut y = vec![77; m * n];
             matmul(team, &a, m, zero_point, &weight, Some(&bias), &Exact64, &mut y).unwrap();
@@ -130,7 +174,8 @@ fn rows_on_and_off_lines_of_the_cache_are_exact() {
             let (a, w) = (&room[on_line + off..][..m * depth], &w[..n * depth]);
             let exact = naive_matmul(a, w, depth, 3, &vec![0; n]);
             for isa in Isa::available() {
-                let (weight, mut y) = (Weight::pack(isa, w, 1, n, depth, false).unwrap(), vec![0; m * n]);
+                let (weight, mut y) =
+                    (Arc::new(Weight::pack(isa, w, 1, n, depth, false).unwrap()), vec![0; m * n]);
                 matmul(&Serial, a, m, 3, &weight, None, &Exact64, &mut y).unwrap();
                 assert_eq!(y, exact, "{isa:?}, {m} rows of {depth}, {off} off a line");
             }
@@ -154,18 +199,18 @@ fn extremes_everywhere_do_not_wrap() {
             // Of the last three, the lower bytes are 255 without a sign; with the upper ones at either end.
             let ends = [(i16::MIN, i16::MIN), (i16::MAX, i16::MIN), (i16::MIN, i16::MAX), (-32640, 127)];
             for (a, w) in ends.into_iter().chain([(-32513, -32513), (255, 255), (-1, 32767)]) {
-                let weight = Weight::pack(isa, &vec![w; depth], 1, 1, depth, true).unwrap();
+                let weight = Arc::new(Weight::pack(isa, &vec![w; depth], 1, 1, depth, true).unwrap());
                 let mut y = [0_i64];
                 matmul(&Serial, &vec![a; depth], 1, 0, &weight, None, &Exact64, &mut y).unwrap();
                 assert_eq!(y[0], depth as i64 * i64::from(a) * i64::from(w), "{isa:?}");
             }
             for a in [i16::MIN, i16::MAX, 255, -256] {
-                let weight = Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, true).unwrap();
+                let weight = Arc::new(Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, true).unwrap());
                 let mut y = [0_i64];
                 matmul(&Serial, &vec![a; depth], 1, 0, &weight, None, &Exact64, &mut y).unwrap();
                 assert_eq!(y[0], depth as i64 * i64::from(a) * -128, "{isa:?}");
             }
-            let weight = Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, false).unwrap();
+            let weight = Arc::new(Weight::pack(isa, &vec![i8::MIN; depth], 1, 1, depth, false).unwrap());
             for rows in [1, 5] {
                 let mut y = vec![0_i64; rows];
                 matmul(&Serial, &vec![i8::MAX; rows * depth], rows, -128, &weight, None, &Exact64, &mut y)
@@ -178,7 +223,7 @@ fn extremes_everywhere_do_not_wrap() {
 
 #[test]
 fn nothing_times_nothing_is_the_bias() {
-    let weight = Weight::pack::<i8>(Isa::best(), &[], 1, 2, 0, false).unwrap();
+    let weight = Arc::new(Weight::pack::<i8>(Isa::best(), &[], 1, 2, 0, false).unwrap());
     let mut y = [9_i64; 6];
     matmul::<i8, _>(&Serial, &[], 3, 0, &weight, Some(&[5, -5]), &Exact64, &mut y).unwrap();
     assert_eq!(y, [5, -5, 5, -5, 5, -5]);
@@ -187,7 +232,7 @@ fn nothing_times_nothing_is_the_bias() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let weight = Weight::pack(Isa::best(), &[1_i8; 6], 1, 2, 3, false).unwrap();
+    let weight = Arc::new(Weight::pack(Isa::best(), &[1_i8; 6], 1, 2, 3, false).unwrap());
     let run = |a: &[i8], bias: Option<&[i64]>, y: &mut [i64]| {
         matmul(&Serial, a, 1, 0, &weight, bias, &Exact64, y).unwrap_err().to_string()
     };
@@ -197,7 +242,7 @@ fn what_does_not_fit_is_refused() {
     let by = Requantizer::new(&[1.0; 3], Arithmetic::NASH, Output::all::<i8>()).unwrap();
     let error = matmul(&Serial, &[0_i8; 3], 1, 0, &weight, None, &Requantized::<i8>::new(&by), &mut [0; 2]);
     assert_eq!(error.unwrap_err().to_string(), "factor has 3 elements, but 2 are needed");
-    let groups = Weight::pack(Isa::best(), &[1_i8; 6], 2, 1, 3, false).unwrap();
+    let groups = Arc::new(Weight::pack(Isa::best(), &[1_i8; 6], 2, 1, 3, false).unwrap());
     let error =
         matmul(&Serial, &[0_i8; 3], 1, 0, &groups, None, &Exact64, &mut [0; 2]).unwrap_err().to_string();
     assert_eq!(error, "the weight has 2 groups, but of a matrix product must have one");
@@ -227,8 +272,8 @@ fn refusals<A: Integer, W: Integer, F: Finish>(
     let (a, depth) = (vec![a; w.len()], w.len());
     let g = Geometry { size: [1, 1, depth], kernel: [1, 1, depth], ..ONE };
     let each = |isa| {
-        let weight = Weight::pack(isa, w, 1, 1, depth, A::ENDS.1 > 127).unwrap();
-        let depthwise = Depthwise::new(isa, w, 1).unwrap();
+        let weight = Arc::new(Weight::pack(isa, w, 1, 1, depth, A::ENDS.1 > 127).unwrap());
+        let depthwise = Arc::new(DepthwiseWeight::new(isa, w, 1).unwrap());
         [
             said(matmul(&Serial, &a, 1, zero_point, &weight, bias, finish, &mut [y])),
             said(conv(&Serial, &a, g, zero_point, &weight, bias, finish, &mut [y])),
@@ -245,7 +290,7 @@ fn all_say(said: &[Option<String>], expected: Option<&str>) {
 #[test]
 fn activations_wider_than_the_weight_was_packed_for_are_refused() {
     for isa in Isa::available() {
-        let weight = Weight::pack(isa, &[3_i8], 1, 1, 1, false).unwrap();
+        let weight = Arc::new(Weight::pack(isa, &[3_i8], 1, 1, 1, false).unwrap());
         let product = matmul(&Serial, &[1000_i16], 1, 0, &weight, None, &Exact64, &mut [0]);
         let convolution = conv(&Serial, &[1000_i16], ONE, 0, &weight, None, &Exact64, &mut [0]);
         assert_eq!([product, convolution], [Err(Error::Narrow), Err(Error::Narrow)], "{isa:?}");
@@ -357,11 +402,12 @@ fn convolutions<X: Integer, W: Integer>(g: Geometry, groups: usize, outputs: usi
     for isa in Isa::available() {
         for team in TEAMS {
             let mut y = vec![77; exact.len()];
-            let weight = Weight::pack(isa, &w, groups, outputs, taps * part, X::ENDS.1 > 127).unwrap();
+            let weight =
+                Arc::new(Weight::pack(isa, &w, groups, outputs, taps * part, X::ENDS.1 > 127).unwrap());
             conv(team, &x, g, zero_point, &weight, None, &Exact64, &mut y).unwrap();
             assert!(y == exact, "{isa:?} {g:?}");
             if part == 1 && outputs == 1 {
-                let weight = Depthwise::new(isa, &w, groups).unwrap();
+                let weight = Arc::new(DepthwiseWeight::new(isa, &w, groups).unwrap());
                 let mut y = vec![77; exact.len()];
                 conv_depthwise(team, &x, g, zero_point, &weight, None, &Exact64, &mut y).unwrap();
                 assert!(y == exact, "depthwise {isa:?} {g:?}");
@@ -386,9 +432,10 @@ fn windows_of_every_kind_are_exact() {
     let strided = Geometry { stride: [1, 2, 3], output: [1, 4, 2], ..SQUARE };
     let dilated = Geometry { dilation: [1, 2, 2], before: [0, 2, 2], ..SQUARE };
     let outside = Geometry { before: [0, 9, 5], output: [1, 20, 14], ..SQUARE };
+    let behind = Geometry { before: [0, -2, -5], output: [1, 6, 3], ..SQUARE };
     let solid =
         Geometry { size: [4, 7, 6], kernel: [2, 3, 3], before: [1, 1, 1], output: [5, 7, 6], ..SQUARE };
-    for g in [SQUARE, strided, dilated, outside, solid] {
+    for g in [SQUARE, strided, dilated, outside, behind, solid] {
         for (groups, outputs) in [(1, 5), (2, 3), (6, 1), (6, 2), (3, 17)] {
             for zero_point in [0, -5] {
                 convolutions::<i8, i8>(g, groups, outputs, zero_point);
@@ -402,7 +449,7 @@ fn windows_of_every_kind_are_exact() {
 
 #[test]
 fn any_number_of_channels_is_convolved_one_by_one() {
-    for channels in [1, 15, 16, 17, 64, 81, 150] {
+    for channels in [1, 15, 16, 17, 63, 64, 65, 81, 150] {
         let g = Geometry { size: [1, 5, 4], output: [1, 5, 4], channels, ..SQUARE };
         convolutions::<i8, i8>(g, channels, 1, 0);
         convolutions::<i16, i8>(g, channels, 1, 7);
@@ -424,7 +471,7 @@ fn pairs_of_products_that_leave_i16_do_not_wrap() {
     for (second, sum) in [(-127, 32_640), (-128, 32_768)] {
         let w: Vec<i8> = [-128, second].repeat(17);
         for isa in Isa::available() {
-            let weight = Depthwise::new(isa, &w, 17).unwrap();
+            let weight = Arc::new(DepthwiseWeight::new(isa, &w, 17).unwrap());
             let mut y = [0_i64; 17];
             conv_depthwise(&Serial, &[-128_i8; 34], g, 0, &weight, None, &Exact64, &mut y).unwrap();
             assert_eq!(y, [sum; 17], "{isa:?}");
@@ -441,7 +488,7 @@ fn many_blocks_of_windows_are_shared_by_threads() {
 
 #[test]
 fn windows_that_are_none_are_refused() {
-    let weight = Weight::pack(Isa::best(), &[1_i8; 54], 1, 1, 54, false).unwrap();
+    let weight = Arc::new(Weight::pack(Isa::best(), &[1_i8; 54], 1, 1, 54, false).unwrap());
     let run = |g: Geometry, x: usize| {
         conv(&Serial, &vec![0_i8; x], g, 0, &weight, None, &Exact64, &mut [0; 84]).unwrap_err().to_string()
     };

@@ -35,7 +35,7 @@ mod core {
             fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
             fake_quantize_per_tensor_with_mask,
         },
-        gemm::{Weight, conv, matmul},
+        gemm::{Linear, Weight, conv, matmul},
         integer::{Landing, add_saturating, lookup, mul_saturating, requantize},
         is_dense,
         observe::{

@@ -1,6 +1,10 @@
 //! One filter for each channel: no sum over channels, so no matrix product.
 
+use std::sync::Arc;
+
 use super::Geometry;
+#[cfg(target_arch = "x86_64")]
+use super::depthwise_x86::Quads;
 use crate::{
     Error, Isa,
     error::check_len,
@@ -15,7 +19,7 @@ const SUMS: usize = 2048;
 
 /// The weight of a depthwise convolution: for each tap, a row of all channels.
 #[derive(Clone, Debug)]
-pub struct Depthwise {
+pub struct DepthwiseWeight {
     isa: Isa,
     /// Two by two; the last may be zeros.
     pairs: Vec<i16>,
@@ -26,9 +30,12 @@ pub struct Depthwise {
     largest: i64,
     /// The largest sum of magnitudes over a pair of taps.
     largest_pair: i64,
+    /// The same for bytes, where four taps can be multiplied at once.
+    #[cfg(target_arch = "x86_64")]
+    quads: Option<Quads>,
 }
 
-impl Depthwise {
+impl DepthwiseWeight {
     /// From `[channels, taps]`.
     ///
     /// # Errors
@@ -49,6 +56,36 @@ impl Depthwise {
             sums: rows().map(|w| w.iter().map(|w| i64::from(w.widen())).sum()).collect(),
             largest: rows().map(sum).max().unwrap_or(0),
             largest_pair: rows().flat_map(|w| w.chunks(2)).map(sum).max().unwrap_or(0),
+            #[cfg(target_arch = "x86_64")]
+            quads: W::as_bytes(w).and_then(|w| Quads::new(isa, w, channels)),
+        })
+    }
+}
+
+/// That weight, and what is added to its sums: `sum((x - zero_point) * weight) + bias`, of activations of `T`.
+pub struct Depthwise<T> {
+    weight: Arc<DepthwiseWeight>,
+    /// The zero point, for each channel: what lies under a tap that is not inside.
+    outside: Vec<T>,
+    offsets: Vec<i64>,
+    /// What no sum exceeds.
+    bound: u128,
+}
+
+impl<T: Integer> Depthwise<T> {
+    /// The weight is shared, all else copied.
+    ///
+    /// # Errors
+    /// As [`crate::matmul::Linear::new`]; but every weight is for all activations.
+    pub fn new(weight: Arc<DepthwiseWeight>, zero_point: i16, bias: Option<&[i64]>) -> Result<Self, Error> {
+        let bound = bound::<T>(weight.largest, zero_point, bias, weight.sums.len())?;
+        let bias = |channel: usize| bias.map_or(0, |bias| bias[channel]);
+        let offset = |(channel, sum): (usize, &i64)| bias(channel) - i64::from(zero_point) * sum;
+        Ok(Self {
+            outside: vec![T::narrow(zero_point.into()); weight.sums.len()],
+            offsets: weight.sums.iter().enumerate().map(offset).collect(),
+            bound,
+            weight,
         })
     }
 }
@@ -58,38 +95,40 @@ impl Depthwise {
 ///
 /// # Errors
 /// As [`super::conv`].
-#[allow(clippy::too_many_arguments, reason = "one convolution")]
 pub fn conv_depthwise<T: Integer, F: Finish>(
     team: &dyn Team,
     x: &[T],
     geometry: Geometry,
-    zero_point: i16,
-    weight: &Depthwise,
-    bias: Option<&[i64]>,
+    depthwise: &Depthwise<T>,
     finish: &F,
     y: &mut [F::Y],
 ) -> Result<(), Error> {
+    let Depthwise { weight, outside, offsets, bound } = depthwise;
     let (windows, channels) = (geometry.check(x.len())?, geometry.channels);
-    check_len("weight", weight.taps * weight.sums.len(), geometry.taps() * channels)?;
+    check_len("weight", weight.taps * offsets.len(), geometry.taps() * channels)?;
     check_len("y", y.len(), windows.saturating_mul(channels))?;
-    let bound = bound::<T>(weight.largest, zero_point, bias, channels)?;
-    finish.check(channels, bound)?;
+    finish.check(channels, *bound)?;
     if channels == 0 {
         return Ok(());
     }
-    let bias = |channel: usize| bias.map_or(0, |bias| bias[channel]);
-    let offset = |(channel, sum): (usize, &i64)| bias(channel) - i64::from(zero_point) * sum;
-    let offsets: Vec<i64> = weight.sums.iter().enumerate().map(offset).collect();
-    let outside = vec![T::narrow(zero_point.into()); channels];
     let block = (16 * 1024 / channels).max(1);
     share(team, y.chunks_mut(block * channels).enumerate(), |(i, y)| {
-        let job = Job { x, geometry, weight, outside: &outside, offsets: &offsets, first: i * block };
-        if bound > i32::MAX as u128 {
-            job.run::<i64, F>(finish, y);
-        } else if weight.largest_pair * largest::<T>(0) <= i16::MAX.into() {
-            job.run::<Paired, F>(finish, y);
+        let job = Job { x, geometry, outside, isa: weight.isa, taps: weight.taps, first: i * block };
+        if *bound > i32::MAX as u128 {
+            return job.pairs::<i64, F>(weight, offsets, finish, y);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if let (Some(quads), Some(x), Some(outside)) = (&weight.quads, T::as_bytes(x), T::as_bytes(outside)) {
+            // They add 128 to each activation.
+            let start = offsets.iter().zip(&weight.sums).map(|(offset, sum)| (offset - 128 * sum) as i32);
+            let start: Vec<_> = start.collect();
+            let job = Job { x, geometry, outside, isa: weight.isa, taps: weight.taps, first: i * block };
+            return job.run(|under, acc| quads.window(under, &start, acc), finish, y);
+        }
+        if weight.largest_pair * largest::<T>(0) <= i16::MAX.into() {
+            job.pairs::<Paired, F>(weight, offsets, finish, y);
         } else {
-            job.run::<i32, F>(finish, y);
+            job.pairs::<i32, F>(weight, offsets, finish, y);
         }
     });
     Ok(())
@@ -99,42 +138,58 @@ pub fn conv_depthwise<T: Integer, F: Finish>(
 struct Job<'a, T> {
     x: &'a [T],
     geometry: Geometry,
-    weight: &'a Depthwise,
     /// What lies under a tap that is not inside.
     outside: &'a [T],
-    offsets: &'a [i64],
+    isa: Isa,
+    taps: usize,
     first: usize,
 }
 
 impl<T: Integer> Job<'_, T> {
-    fn run<S: Sum, F: Finish>(&self, finish: &F, y: &mut [F::Y])
+    fn pairs<S: Sum, F: Finish>(&self, weight: &DepthwiseWeight, offsets: &[i64], finish: &F, y: &mut [F::Y])
     where
         i64: From<S::Acc>,
     {
-        let (channels, isa) = (self.offsets.len(), self.weight.isa);
-        let offsets: Vec<S::Acc> = self.offsets.iter().map(|offset| S::of(*offset)).collect();
+        let offsets: Vec<S::Acc> = offsets.iter().map(|offset| S::of(*offset)).collect();
+        let (isa, pairs, offsets) = (self.isa, &weight.pairs[..], &offsets[..]);
+        let one = |under: &[&[T]], acc: &mut [S::Acc]| {
+            per_isa!(isa, window::<T, S>, [T: Integer, S: Sum],
+                (under: &[&[T]], pairs: &[i16], offsets: &[S::Acc], acc: &mut [S::Acc]) -> ());
+        };
+        self.run(one, finish, y);
+    }
+
+    /// `window` writes the sums of one, from what lies under its taps, of which there are whole groups of four.
+    fn run<A: Accumulator + Default, F: Finish>(
+        &self,
+        window: impl Fn(&[&[T]], &mut [A]),
+        finish: &F,
+        y: &mut [F::Y],
+    ) where
+        i64: From<A>,
+    {
+        let (channels, taps) = (self.outside.len(), self.taps.next_multiple_of(4));
+        let (mut corners, steps) = (self.geometry.corners(self.first), self.geometry.steps());
         let some = (SUMS / channels).max(1);
-        let mut acc = vec![S::of(0); some.min(y.len() / channels) * channels];
-        let mut under = Vec::with_capacity(self.weight.taps + 1);
+        let mut acc = vec![A::default(); some.min(y.len() / channels) * channels];
+        let mut under = Vec::with_capacity(taps);
         let lie = Lie { length: channels, width: channels, stride: channels, channel: 0, columns: true };
-        for (i, y) in y.chunks_mut(some * channels).enumerate() {
+        for y in y.chunks_mut(some * channels) {
             let acc = &mut acc[..y.len()];
-            for (row, acc) in acc.chunks_mut(channels).enumerate() {
+            for (acc, corner) in acc.chunks_mut(channels).zip(&mut corners) {
                 under.clear();
-                self.geometry.under(self.x, self.first + i * some + row, self.outside, &mut under);
-                under.resize(self.weight.taps.next_multiple_of(2), self.outside);
-                let (under, pairs, offsets) = (&under[..], &self.weight.pairs[..], &offsets[..]);
-                per_isa!(isa, window::<T, S>, [T: Integer, S: Sum],
-                    (under: &[&[T]], pairs: &[i16], offsets: &[S::Acc], acc: &mut [S::Acc]) -> ());
+                self.geometry.under(self.x, corner, &steps, self.outside, &mut under);
+                under.resize(taps, self.outside);
+                window(&under, acc);
             }
-            finish.rows(isa, acc, lie, y);
+            finish.rows(self.isa, acc, lie, y);
         }
     }
 }
 
 /// How the products of two taps are added to a sum.
 trait Sum {
-    type Acc: Accumulator;
+    type Acc: Accumulator + Default;
     fn of(value: i64) -> Self::Acc;
     fn plus(sum: Self::Acc, x: (i16, i16), w: (i16, i16)) -> Self::Acc;
 }

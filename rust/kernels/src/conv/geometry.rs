@@ -15,12 +15,19 @@ pub struct Geometry {
     pub kernel: [usize; 3],
     /// From window to window.
     pub stride: [usize; 3],
-    /// How far the first window begins before the first element.
-    pub before: [usize; 3],
+    /// How far the first window begins before the first element; or behind it, if it is less than 0.
+    pub before: [isize; 3],
     /// From tap to tap.
     pub dilation: [usize; 3],
     /// Number of windows.
     pub output: [usize; 3],
+}
+
+/// Where a window begins: in which image, and at which place of it.
+#[derive(Clone, Copy)]
+pub(super) struct Corner {
+    image: usize,
+    place: [isize; 3],
 }
 
 impl Geometry {
@@ -40,14 +47,24 @@ impl Geometry {
         self.kernel.iter().product()
     }
 
-    /// Image and first place under window `row`; the place may be before the image.
-    pub(super) fn corner(&self, row: usize) -> (usize, [isize; 3]) {
-        let [depth, height, width] = self.output;
-        let (row, w) = divided(row, width);
-        let (row, h) = divided(row, height);
-        let (image, d) = divided(row, depth);
-        let place = [d, h, w];
-        (image, std::array::from_fn(|i| (place[i] * self.stride[i]) as isize - self.before[i] as isize))
+    /// Image and first place under each window, from window `first` on; a place may be before the image.
+    pub(super) fn corners(&self, first: usize) -> impl Iterator<Item = Corner> {
+        let Self { stride, before, output: output @ [depth, height, width], .. } = *self;
+        let mut image = first / width / height / depth;
+        let mut place = [first / width / height % depth, first / width % height, first % width];
+        std::iter::repeat_with(move || {
+            let corner = std::array::from_fn(|i| (place[i] * stride[i]) as isize - before[i]);
+            let corner = Corner { image, place: corner };
+            for i in (0..3).rev() {
+                place[i] += 1;
+                if place[i] < output[i] {
+                    return corner;
+                }
+                place[i] = 0;
+            }
+            image += 1;
+            corner
+        })
     }
 
     /// Is the tap of that dimension inside of the image, and where?
@@ -57,33 +74,56 @@ impl Geometry {
         usize::try_from(place).ok().filter(|&place| place < self.size[dimension])
     }
 
-    /// For each tap of window `row`, all channels under it, or `outside`.
-    pub(super) fn under<'a, T>(&self, x: &'a [T], row: usize, outside: &'a [T], under: &mut Vec<&'a [T]>) {
-        let (image, corner) = self.corner(row);
+    /// From the first place under a window to that of each tap, in elements.
+    pub(super) fn steps(&self) -> Vec<usize> {
+        let [[kd, kh, kw], [dd, dh, dw], [_, height, width]] = [self.kernel, self.dilation, self.size];
+        let places = (0..kd).flat_map(|d| (0..kh).flat_map(move |h| (0..kw).map(move |w| (d, h, w))));
+        places.map(|(d, h, w)| ((d * dd * height + h * dh) * width + w * dw) * self.channels).collect()
+    }
+
+    /// For each tap of a window, all channels under it, or `outside`. `steps` are ours.
+    pub(super) fn under<'a, T>(
+        &self,
+        x: &'a [T],
+        corner: Corner,
+        steps: &[usize],
+        outside: &'a [T],
+        under: &mut Vec<&'a [T]>,
+    ) {
+        let (image, [d, h, w], channels) = (corner.image, corner.place, self.channels);
+        let whole = |i: usize| {
+            let last = corner.place[i] + ((self.kernel[i] - 1) * self.dilation[i]) as isize;
+            corner.place[i] >= 0 && last < self.size[i] as isize
+        };
+        if whole(0) && whole(1) && whole(2) {
+            let [d, h, w] = [d as usize, h as usize, w as usize];
+            let first = (((image * self.size[0] + d) * self.size[1] + h) * self.size[2] + w) * channels;
+            let x = &x[first..];
+            return under.extend(steps.iter().map(|step| &x[*step..step + channels]));
+        }
         let [depth, height, width] = self.kernel;
-        for d in 0..depth {
-            let d = self.inside(0, corner[0], d).map(|d| image * self.size[0] + d);
-            for h in 0..height {
-                let h = d.and_then(|d| Some(d * self.size[1] + self.inside(1, corner[1], h)?));
-                for w in 0..width {
-                    let w = h.and_then(|h| Some(h * self.size[2] + self.inside(2, corner[2], w)?));
-                    under.push(w.map_or(outside, |w| &x[w * self.channels..(w + 1) * self.channels]));
+        for tap_d in 0..depth {
+            let d = self.inside(0, d, tap_d).map(|d| image * self.size[0] + d);
+            for tap_h in 0..height {
+                let h = d.and_then(|d| Some(d * self.size[1] + self.inside(1, h, tap_h)?));
+                for tap_w in 0..width {
+                    let w = h.and_then(|h| Some(h * self.size[2] + self.inside(2, w, tap_w)?));
+                    under.push(w.map_or(outside, |w| &x[w * channels..(w + 1) * channels]));
                 }
             }
         }
     }
 
-    /// Writes what lies under the taps of window `row`, of `channels` channels from `first` on.
+    /// Writes what lies under the taps of a window, of `channels` channels from `first` on.
     pub(super) fn gather<T: Copy>(
         &self,
         x: &[T],
-        row: usize,
+        Corner { image, place: corner }: Corner,
         first: usize,
         channels: usize,
         outside: T,
         taps: &mut [T],
     ) {
-        let (image, corner) = self.corner(row);
         let line = self.kernel[2] * channels;
         let neighbours = self.dilation[2] == 1 && channels == self.channels;
         let lines = (0..self.kernel[0]).flat_map(|d| (0..self.kernel[1]).map(move |h| (d, h)));
@@ -116,13 +156,5 @@ impl Geometry {
                 }
             }
         }
-    }
-}
-
-/// Quotient and rest, in 32 bits where they fit: that takes half as long.
-fn divided(n: usize, by: usize) -> (usize, usize) {
-    match (u32::try_from(n), u32::try_from(by)) {
-        (Ok(n), Ok(by)) => ((n / by) as usize, (n % by) as usize),
-        _ => (n / by, n % by),
     }
 }

@@ -1,8 +1,9 @@
 //! A block of rows: gathered, multiplied, finished.
 
 use super::{
-    Finish, bytes,
+    Finish,
     form::{Form, Part, Raised},
+    linear::Offsets,
     room::Room,
     signed::Signed,
     source::Source,
@@ -22,41 +23,9 @@ const CACHE: usize = 16 * 1024;
 /// Panels whose sums are in the cache at once.
 pub(super) const PANELS: usize = 4;
 
-/// What is added to the sums of each output, as the panels have them; and how wide these get.
-pub(crate) struct Offsets {
-    each: Vec<i64>,
-    /// The same modulo 2^32, where no sum leaves i32.
-    narrow: Option<Vec<i32>>,
-    /// That, as the form has it whose sums begin with whole tiles.
-    tiles: Room<i32>,
-}
-
 impl Weight {
-    /// Offsets that make of `sum(a * w)` what was asked for: `sum((a - zero_point) * w) + bias`. No sum exceeds
-    /// `bound`. Of products of `rows` rows.
-    pub(crate) fn offsets(&self, rows: usize, zero_point: i32, bound: u128, bias: Option<&[i64]>) -> Offsets {
-        // What packing added to each activation.
-        let raised = match self.panels {
-            _ if self.raises(rows) => 128,
-            Panels::Signed(_, 2) => -128,
-            _ => 0,
-        };
-        let bias = |output: usize| bias.map_or(0, |bias| bias[output]);
-        let width = self.shape().panels * PANEL;
-        let mut each = vec![0; self.groups * width];
-        for (output, sum) in self.sums.iter().enumerate() {
-            each[output / self.outputs * width + output % self.outputs] =
-                bias(output) - (i64::from(zero_point) + raised) * sum;
-        }
-        let fits = bound <= i32::MAX as u128;
-        let narrow: Option<Vec<_>> = fits.then(|| each.iter().map(|offset| *offset as i32).collect());
-        let tiled = matches!(self.panels, Panels::Bytes(..)) && !self.raises(rows);
-        let tiles = narrow.as_deref().filter(|_| tiled).map_or_else(|| Room::new(0), bytes::tiles);
-        Offsets { each, narrow, tiles }
-    }
-
-    /// Writes `rows` rows of `y`.
-    pub(crate) fn run<T: Integer, F: Finish>(
+    /// Writes `rows` rows of `y`; the offsets are those of so many rows.
+    pub(super) fn run<T: Integer, F: Finish>(
         &self,
         team: &dyn Team,
         rows: usize,

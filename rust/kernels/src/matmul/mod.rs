@@ -15,6 +15,7 @@ mod bound;
 mod bytes;
 mod finish;
 mod form;
+mod linear;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod room;
@@ -28,6 +29,7 @@ mod x86;
 
 pub(crate) use bound::{bound, largest};
 pub use finish::{Exact32, Exact64, Finish, Requantized};
+pub use linear::Linear;
 pub(crate) use source::Source;
 pub use weight::Weight;
 
@@ -35,34 +37,25 @@ use source::Matrix;
 
 use crate::{Error, error::check_len, integer::Integer, parallel::Team};
 
-/// Writes `a @ weight.T`, finished, to `y`: rows of `weight.len()`. Exact, so the same on every [`crate::Isa`] and
-/// [`Team`].
+/// Writes the product of `rows` rows, finished, to `y`: rows of as many as the weight has outputs. Exact, so the same on
+/// every [`crate::Isa`] and [`Team`].
 ///
 /// # Errors
 /// [`Error::LengthMismatch`] if lengths do not fit `rows`, the depth and the outputs; [`Error::Groups`] if the weight
-/// has several groups; [`Error::Narrow`] if it was packed for activations of fewer bits; [`Error::ZeroPoint`] if that is
-/// no `T`; [`Error::Bias`] beyond 2^62; [`Error::Sums`] if `finish` is [`Exact32`] and the weight does not prove that i32
-/// suffices; [`Error::Ends`] and [`Error::ZeroPoint`] if it is [`Requantized`] beyond its type.
-#[allow(clippy::too_many_arguments, reason = "one product")]
+/// has several groups; [`Error::Sums`] if `finish` is [`Exact32`] and the weight does not prove that i32 suffices;
+/// [`Error::Ends`] and [`Error::ZeroPoint`] if it is [`Requantized`] beyond its type.
 pub fn matmul<T: Integer, F: Finish>(
     team: &dyn Team,
     a: &[T],
     rows: usize,
-    zero_point: i16,
-    weight: &Weight,
-    bias: Option<&[i64]>,
+    linear: &Linear<T>,
     finish: &F,
     y: &mut [F::Y],
 ) -> Result<(), Error> {
-    let depth = weight.depth;
-    if weight.groups != 1 {
-        return Err(Error::Groups { groups: weight.groups });
+    let Weight { groups, depth, .. } = *linear.weight();
+    if groups != 1 {
+        return Err(Error::Groups { groups });
     }
     check_len("a", a.len(), rows.saturating_mul(depth))?;
-    check_len("y", y.len(), rows.saturating_mul(weight.len()))?;
-    let bound = weight.bound::<T>(zero_point, bias)?;
-    finish.check(weight.len(), bound)?;
-    let offsets = weight.offsets(rows, zero_point.into(), bound, bias);
-    weight.run(team, rows, &offsets, &Matrix { a, depth }, finish, y);
-    Ok(())
+    linear.run(team, rows, &Matrix { a, depth }, finish, y)
 }

@@ -107,7 +107,7 @@ impl Weight {
     }
 
     /// What no sum exceeds, for activations of `T`; an error if it was not packed for these.
-    pub(crate) fn bound<T: Integer>(&self, zero_point: i16, bias: Option<&[i64]>) -> Result<u128, Error> {
+    pub(super) fn bound<T: Integer>(&self, zero_point: i16, bias: Option<&[i64]>) -> Result<u128, Error> {
         if T::ENDS.1 > i8::MAX.into() && !self.wide {
             return Err(Error::Narrow);
         }
