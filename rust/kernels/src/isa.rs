@@ -125,6 +125,15 @@ impl Isa {
         return self.0 != Level::Baseline;
     }
 
+    /// The same without registers of 64 bytes, where there are such.
+    pub(crate) fn halved(self) -> Self {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self.0, Level::Avx512 | Level::Avx512Vnni | Level::Amx) {
+            return Self(Level::Avx2);
+        }
+        self
+    }
+
     /// The widest instruction set of this CPU. Looks once.
     #[must_use]
     pub fn best() -> Self {

@@ -48,19 +48,49 @@ fn a_value_on_an_edge_is_in_the_bin_above_and_nan_in_none() {
     }
 }
 
-/// f32 alone sees some of these on the other side.
+/// f32 alone sees some of these on the other side; at 0.9 and 1.7 also with a margin of 1.5 · 2⁻²⁴ instead of 3 · 2⁻²⁴.
+/// Each fills a block of 64, or a neighbour would send the block to f64.
 #[test]
 fn neighbours_of_edges_are_counted_on_their_own_side() {
-    for (limit, bins) in
-        [(3.0, 2048), (0.7, 129), (1e-3, 8192), (41.3, 8193), (1e-36, 7), (1e36, 2048), (1e-40, 129)]
-    {
+    const LIMITS: [(f64, usize); 9] = [
+        (3.0, 2048),
+        (0.9, 2048),
+        (1.7, 2048),
+        (0.7, 129),
+        (1e-3, 8192),
+        (41.3, 8193),
+        (1e-36, 7),
+        (1e36, 2048),
+        (1e-40, 129),
+    ];
+    for (limit, bins) in LIMITS {
         let edges = (0..=bins).map(|bin| (bin as f64 * limit / bins as f64) as f32);
         let x: Vec<_> = edges.flat_map(|edge| [edge.next_down(), edge, -edge.next_up()]).collect();
+        let x: Vec<_> = x.into_iter().flat_map(|x| [x; 64]).collect();
         let expected = naive_histogram(x.iter().copied(), limit, bins);
         for isa in Isa::available() {
             let mut counts = vec![7; bins];
             histogram_per_tensor(isa, &Serial, &x, limit, &mut counts).unwrap();
             assert_eq!(counts, expected, "{isa:?} {limit} {bins}");
+        }
+    }
+}
+
+#[test]
+fn more_equal_values_than_a_small_counter_holds_are_all_counted() {
+    const N: usize = 8 * 65_536 + 1;
+    let layout = Layout { outer: 1, channels: 8, inner: N };
+    let mut x = vec![0.7; 8 * N];
+    x[5] = f32::NAN;
+    for isa in Isa::available() {
+        for bins in [3, 8192] {
+            let mut counts = vec![7; 8 * bins];
+            histogram_per_channel(isa, &Threads(2), &x, layout, &[1.0; 8], bins, &mut counts).unwrap();
+            for (channel, counts) in counts.chunks(bins).enumerate() {
+                let expected = if channel == 0 { N - 1 } else { N } as i64;
+                assert_eq!(counts[bins * 7 / 10], expected, "{isa:?} {bins} {channel}");
+                assert_eq!(counts.iter().sum::<i64>(), expected, "{isa:?} {bins} {channel}");
+            }
         }
     }
 }

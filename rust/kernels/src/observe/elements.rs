@@ -28,14 +28,15 @@ impl<T: Element> Elements<'_, T> {
 
     /// Shows `see` the elements in `range`, as f32 and [`TILE`] at a time, as long as it wants more.
     pub(super) fn tiles(&self, range: Range<usize>, mut see: impl FnMut(&[f32]) -> bool) {
-        let mut tile = [0.0; TILE];
+        let mut tile = Vec::new();
         for first in range.clone().step_by(TILE) {
             let n = TILE.min(range.end - first);
             let wants_more = if let Some(x) = self.neighbours(first, n) {
                 see(x)
             } else {
-                self.gather(first, &mut tile[..n]);
-                see(&tile[..n])
+                tile.resize(n, 0.0);
+                self.gather(first, &mut tile);
+                see(&tile)
             };
             if !wants_more {
                 break;

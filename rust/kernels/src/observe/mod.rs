@@ -1,5 +1,6 @@
 //! Looks at a tensor to choose its scale; changes nothing.
 
+mod bins;
 mod elements;
 mod histogram;
 mod min_max;
