@@ -58,6 +58,24 @@ fn one_nan_anywhere_is_seen_and_zero_is_positive() {
     }
 }
 
+/// Rows are read four at a time, and asked two at a time: in streams, and as columns of channels.
+#[test]
+fn one_nan_is_seen_in_every_row() {
+    const N: usize = 2100;
+    let layout = Layout { outer: N, channels: 1, inner: 1 };
+    let mut x = vec![1.0; N];
+    for isa in Isa::available() {
+        for at in 0..N {
+            x[at] = f32::NAN;
+            assert!(min_max_per_tensor(isa, &Serial, &x).unwrap().0.is_nan(), "{isa:?} {at}");
+            let (mut low, mut high) = ([0.0], [0.0]);
+            min_max_per_channel(isa, &Serial, &x, layout, &mut low, &mut high).unwrap();
+            assert!(low[0].is_nan() && high[0].is_nan(), "{isa:?} {at}");
+            x[at] = 1.0;
+        }
+    }
+}
+
 #[test]
 fn min_max_equals_the_naive_twin_in_every_layout() {
     for (outer, channels, inner) in LAYOUTS {
