@@ -21,6 +21,8 @@ _LEVELS = {
     "avx512": "x86-64-v4 (AVX-512)",
     "avx512_vnni": "x86-64-v4 with VNNI (AVX-512)",
     "amx": "x86-64-v4 with VNNI and AMX (AVX-512)",
+    "neon": "aarch64 (NEON)",
+    "neon_dotprod": "aarch64 with the dot product of bytes (NEON)",
 }
 _PACKAGES = ("nashquant", "torch")
 
@@ -48,9 +50,9 @@ def _cpuinfo(key: str) -> str:
 
 def isa() -> str:
     """The instruction set that our kernels run with."""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return platform.machine()
-    return _LEVELS[ops.cpu_capability()]
+    level = ops.cpu_capability()
+    known = level != "baseline" or platform.machine() in ("x86_64", "AMD64")
+    return _LEVELS[level] if known else f"{platform.machine()} ({level})"
 
 
 def compiler() -> str | None:

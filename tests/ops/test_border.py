@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -124,6 +125,14 @@ def test_dense_means_any_order_of_axes():
 def test_integers_must_fit():
     with pytest.raises(ValueError, match=rf"^qmin is -{2**40}, but must lie between -2\*\*31 and 2\*\*31 - 1"):
         _core.fake_quantize_per_tensor(X, torch.zeros_like(X), scale=1.0, zero_point=0, qmin=-(2**40), qmax=7)
+
+
+@pytest.mark.parametrize(("bad", "what"), [(1.5, "1.5 (float)"), ("8", "8 (str)"), (None, "None (NoneType)")])
+@pytest.mark.parametrize("name", ["zero_point", "qmin", "qmax"])
+def test_integers_must_be_integers(name, bad, what):
+    grid = {"zero_point": 0, "qmin": -8, "qmax": 7} | {name: bad}
+    with pytest.raises(TypeError, match=f"^{name} is {re.escape(what)}, but must be an int"):
+        _core.fake_quantize_per_tensor(X, torch.zeros_like(X), scale=1.0, **grid)
 
 
 def test_it_runs_in_forked_workers_after_threads_were_used():

@@ -105,6 +105,26 @@ def test_small_scales_are_left_to_torchs_fused_operator_and_nothing_is_changed()
     assert all(torch.equal(one, before) for one, before in zip(state, fresh(), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("rule", "qrange"),
+    [
+        ("fused affine", (2**25, 2**25 + 255)),  # torch adds the zero point in f32
+        ("fused symmetric", (-(2**31), -(2**31) + 255)),
+        ("fused symmetric", (-1, 0)),  # torch's scale is NaN
+    ],
+)
+def test_grids_that_torch_rounds_otherwise_are_left_to_it_and_nothing_is_changed(rule, qrange):
+    state, x = fresh(), torch.tensor([-1.0, 0.3, 2.0])
+    assert ops.fake_quantize_observed_as_torch_per_tensor(x, *state, 0.01, *qrange, rule) is None
+    assert all(torch.equal(one, before) for one, before in zip(state, fresh(), strict=True))
+
+
+def test_a_range_that_overflows_is_left_to_torch_and_nothing_is_changed():
+    state, x = fresh(), torch.tensor([-3e38, 3e38])
+    assert ops.fake_quantize_observed_as_torch_per_tensor(x, *state, 0.01, 0, 255, "affine") is None
+    assert all(torch.equal(one, before) for one, before in zip(state, fresh(), strict=True))
+
+
 def test_autograd_knows_that_the_state_was_written():
     state = fresh()
     before = [one._version for one in state]

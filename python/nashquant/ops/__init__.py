@@ -201,7 +201,8 @@ def fake_quantize_observed_as_torch_per_tensor(
 
     Returns:
         None, and nothing was changed, where `fake_quantize_observed_per_tensor` gives None, and where the rule gives no
-        usual grid: a range that overflows, or a scale below what torch's fused operator cuts off.
+        usual grid: a range that overflows, one bit of `fused symmetric`, a scale below what torch's fused operator cuts
+        off, or integers beyond 2**22, to which it adds the zero point in f32.
 
     Raises:
         ValueError, TypeError: as `fake_quantize_observed_per_tensor`; `zero_point` is not int32; `rule` is another.

@@ -158,7 +158,7 @@ mod tests {
         let near = |x: f32| [x.next_down(), x, x.next_up()];
         let mut all: Vec<_> =
             halves.flat_map(|(low, high)| [low, low + (high - low) / 2.0]).flat_map(near).collect();
-        all.extend([65536.0, 1e9, f32::MAX, f32::INFINITY, f32::NAN, 1e-45, 3e-8, 0.0]);
+        all.extend([65536.0, 65568.0, 70_000.0, 1e9, f32::MAX, f32::INFINITY, f32::NAN, 1e-45, 3e-8, 0.0]);
         all.extend(all.clone().into_iter().map(|x| -x));
         for isa in Isa::available() {
             let same = |x: &[f32]| {

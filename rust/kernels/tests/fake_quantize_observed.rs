@@ -172,11 +172,27 @@ fn torchs_fused_rule_takes_the_zero_point_of_the_end_that_it_suits_better() {
     }
 }
 
+/// f32 cannot tell them apart where the zero point is added in it, as torch's fused operator does; and one bit has no step
+/// above 0, or a range more than f32 holds.
 #[test]
-fn integers_near_the_ends_of_i32_have_a_middle() {
-    let (qmin, qmax) = (i32::MAX - 9, i32::MAX - 2);
-    let moving = AsTorch { averaging_constant: 0.01, qmin, qmax, rule: TorchRule::Fused { symmetric: true } };
-    let after =
-        observed_per_tensor(Isa::best(), &Serial, &[-1.0, 2.0], None, moving, FRESH, &mut [0.0; 2], None);
-    assert_eq!(after.unwrap().unwrap().1.zero_point, i32::MAX - 5); // 2³¹ - 6.5, half to even
+fn what_no_grid_of_torch_covers_is_left_to_it_and_nothing_is_written() {
+    let (symmetric, affine) = (TorchRule::Fused { symmetric: true }, TorchRule::Fused { symmetric: false });
+    let wide = TorchRule::Affine { least_scale: 1e-7 };
+    for (qmin, qmax, rule, x, some) in [
+        ((1 << 22) - 255, 1 << 22, affine, [-1.0, 2.0], true),
+        ((1 << 22) - 254, (1 << 22) + 1, affine, [-1.0, 2.0], false),
+        (-(1 << 22), 255 - (1 << 22), symmetric, [-1.0, 2.0], true),
+        (-(1 << 22) - 1, 254 - (1 << 22), symmetric, [-1.0, 2.0], false),
+        (i32::MAX - 9, i32::MAX - 2, symmetric, [-1.0, 2.0], false),
+        (i32::MIN, i32::MAX, affine, [-1.0, 2.0], false),
+        (-1, 0, symmetric, [-1.0, 2.0], false),
+        (-1, 0, affine, [-1.0, 2.0], true),
+        (0, 255, wide, [-f32::MAX, f32::MAX], false),
+        (0, 255, wide, [-1.0, f32::MAX / 2.0], true),
+    ] {
+        let (moving, mut y) = (AsTorch { averaging_constant: 0.01, qmin, qmax, rule }, [7.0; 2]);
+        let after = observed_per_tensor(Isa::best(), &Serial, &x, None, moving, FRESH, &mut y, None).unwrap();
+        assert_eq!(after.is_some(), some, "{qmin} {qmax} {rule:?}");
+        assert_eq!(y == [7.0; 2], !some, "{qmin} {qmax} {rule:?}");
+    }
 }

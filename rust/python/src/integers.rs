@@ -1,7 +1,7 @@
-//! Integers of a grid, as Python gives them: of any size.
+//! Integers of a grid, as Python gives them: of any size, or none.
 
 use pyo3::{
-    exceptions::{PyOverflowError, PyValueError},
+    exceptions::{PyOverflowError, PyTypeError, PyValueError},
     prelude::*,
 };
 
@@ -19,9 +19,15 @@ pub(crate) fn zero_point(value: &Bound<'_, PyAny>) -> PyResult<i32> {
 
 fn within_i32(name: &str, value: &Bound<'_, PyAny>) -> PyResult<i32> {
     value.extract().map_err(|error: PyErr| {
-        if !error.is_instance_of::<PyOverflowError>(value.py()) {
+        if error.is_instance_of::<PyOverflowError>(value.py()) {
+            return PyValueError::new_err(format!(
+                "{name} is {value}, but must lie between -2**31 and 2**31 - 1"
+            ));
+        }
+        if !error.is_instance_of::<PyTypeError>(value.py()) {
             return error;
         }
-        PyValueError::new_err(format!("{name} is {value}, but must lie between -2**31 and 2**31 - 1"))
+        let kind = value.get_type().name().map_or_else(|_| "?".into(), |kind| kind.to_string());
+        PyTypeError::new_err(format!("{name} is {value} ({kind}), but must be an int"))
     })
 }

@@ -50,6 +50,8 @@ pub enum TorchRule {
 
 /// Below this scale torch's fused operator goes ways of its own, which are left to it.
 const LEAST_FUSED_SCALE: f64 = 6.1e-5;
+/// So does it with greater integers: it adds the zero point to the steps in f32.
+const LARGEST_FUSED: i32 = 1 << 22;
 
 impl Follow for AsTorch {
     fn follow(self, range: Range, low: f32, high: f32) -> Option<(Range, Grid)> {
@@ -82,12 +84,15 @@ impl AsTorch {
             }
             TorchRule::Fused { symmetric } => return self.fused(low, high, symmetric),
         };
-        Some(Grid { scale, zero_point, qmin, qmax })
+        usable(Grid { scale, zero_point, qmin, qmax })
     }
 
     fn fused(self, mut low: f32, mut high: f32, symmetric: bool) -> Option<Grid> {
         let Self { qmin, qmax, .. } = self;
-        let steps = qmax.checked_sub(qmin)?;
+        if qmin < -LARGEST_FUSED || qmax > LARGEST_FUSED {
+            return None;
+        }
+        let steps = qmax - qmin;
         let widened = symmetric && low < 0.0 && high > 0.0;
         if widened {
             let (below, above) = (-(steps / 2 + 1) as f32, (steps / 2) as f32);
@@ -110,6 +115,11 @@ impl AsTorch {
             from_high
         };
         let zero_point = zero_point.round_ties_even().clamp(f64::from(qmin), f64::from(qmax)) as i32;
-        Some(Grid { scale: scale as f32, zero_point, qmin, qmax })
+        usable(Grid { scale: scale as f32, zero_point, qmin, qmax })
     }
+}
+
+/// Only a scale that can be divided by: a range may overflow, and one bit around 0 leaves a fused grid no step above.
+fn usable(grid: Grid) -> Option<Grid> {
+    (grid.scale.is_finite() && (1.0 / grid.scale).is_finite()).then_some(grid)
 }

@@ -182,11 +182,13 @@ impl<T: Element> Channel<'_, T> {
         let unknown = |&candidate: &usize| Best { candidate, error: 0.0 };
         let Some(outlook) = self.outlook(team) else { return candidates.iter().map(unknown).collect() };
         let (mut least, mut clipped) = (f64::INFINITY, 0.0);
+        // With 0 on the grid, a narrower one clips no less, and f32 rounds its values no more. Without, it may come nearer.
+        let grows = self.range.qmin <= 0 && self.range.qmax >= 0;
         let look = |&candidate: &usize| {
             let grid = self.grid(candidate);
-            if clipped <= HOPELESS * least {
+            if !grows || clipped <= HOPELESS * least {
                 clipped = outlook.clipped(grid);
-            } // else a narrower grid clips no less, and f32 rounds its values no more
+            }
             if grid.scale <= EPSILON || clipped > HOPELESS * least {
                 return Best { candidate, error: clipped };
             }
