@@ -12,6 +12,7 @@ from onnxscript import opset21 as op
 
 from nashquant import ops  # noqa: F401  (importing it registers the operators)
 
+from ._joins import JOINS
 from ._ready import check_range
 
 OPSET = 21  # the first one with int16 and int4 in QuantizeLinear
@@ -31,6 +32,7 @@ def translations() -> dict[Any, Callable[..., Any]]:
         PER_TENSOR_OF_BUFFER: _per_tensor_of_buffer,
         PER_CHANNEL: _per_channel,
         torch.ops.aten.linear.default: _linear,
+        **JOINS,
     }
 
 

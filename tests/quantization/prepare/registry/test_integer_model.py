@@ -22,6 +22,7 @@ INTEGER = (
     *("log_softmax", "softmin", "logsumexp", "normalize", "norm", "var", "std", "cosine_similarity"),
     *("pairwise_distance", "einsum", "addmm", "baddbmm", "addbmm", "tril", "triu", "trace"),
     *("exp", "rsqrt", "argmax", "topk", "gather", "embedding", "prelu", "where", "maximum", "setitem"),
+    *("stack", "hstack", "vstack", "dstack", "column_stack"),
 )
 pytestmark = pytest.mark.filterwarnings("ignore:exporting .* quantizers whose scale was never set")
 
@@ -35,7 +36,7 @@ def compared(calls: dict[str, Example], path: Path) -> tuple[list[str], list[flo
     integer = convert(model)
     given = [x for name, x in zip(names, inputs, strict=True) if name in integer.inputs]
     ours = integer(*given)
-    ours = ours if isinstance(ours, tuple) else (ours,)
+    ours = ours if isinstance(ours, (tuple, list)) else (ours,)
     worst = []
     arrays = session.run(None, {name: x.numpy() for name, x in zip(integer.inputs, given, strict=True)})
     for mine, theirs in zip(ours, map(torch.from_numpy, arrays), strict=True):
