@@ -1,4 +1,5 @@
-"""The Rust kernels. They take torch tensors on the CPU, dense in any order of axes, and write into tensors given.
+"""The Rust kernels. They take torch tensors on the CPU, dense in any order of axes, and write into tensors given; but
+fake quantization makes its own, and takes tensors with gaps.
 
 Everything here raises, before anything is written: TypeError for what is no tensor or has another dtype than f32,
 f64, bf16 or f16 (or than is said below); ValueError for a tensor on another device, without memory, not dense, of
@@ -31,15 +32,10 @@ __all__ = [
     "fake_quantize_backward_in_place",
     "fake_quantize_learnable_backward",
     "fake_quantize_observed_as_torch_per_tensor",
-    "fake_quantize_observed_as_torch_per_tensor_with_mask",
     "fake_quantize_observed_per_channel",
-    "fake_quantize_observed_per_channel_with_mask",
     "fake_quantize_observed_per_tensor",
-    "fake_quantize_observed_per_tensor_with_mask",
     "fake_quantize_per_channel",
-    "fake_quantize_per_channel_with_mask",
     "fake_quantize_per_tensor",
-    "fake_quantize_per_tensor_with_mask",
     "histogram_per_channel",
     "histogram_per_tensor",
     "is_dense",
@@ -52,6 +48,7 @@ __all__ = [
     "mul_saturating",
     "percentile_per_tensor",
     "requantize",
+    "takes",
 ]
 
 @final
@@ -90,31 +87,33 @@ def cpu_capability() -> str:
 def is_dense(x: Tensor) -> bool:
     """Do the elements of `x` fill their memory without gap or overlap, in whatever order of axes?"""
 
+def takes(x: Tensor) -> bool:
+    """Is `x` memory that a kernel can read now: a plain tensor on the CPU, and nobody is tracing or transforming?"""
+
 def fake_quantize_per_tensor(
     x: Tensor,
-    y: Tensor,
-    scale: float,
+    scale: float | Tensor,
     zero_point: int,
     qmin: int,
     qmax: int,
     bounds: tuple[float, float] | None = None,
-) -> None:
-    """Writes fake-quantized `x` to `y`; `x` clamped to `bounds` first, if there are any."""
+) -> tuple[Tensor, Mask | None] | None:
+    """Fake-quantized `x`, a new tensor; `x` clamped to `bounds` first, if there are any. And what was inside the grid,
+    if `x` requires a gradient and gradients are enabled.
 
-def fake_quantize_per_tensor_with_mask(
-    x: Tensor,
-    y: Tensor,
-    scale: float,
-    zero_point: int,
-    qmin: int,
-    qmax: int,
-    bounds: tuple[float, float] | None = None,
-) -> Mask:
-    """Writes fake-quantized `x` to `y`; gives what was inside the grid."""
+    `x` may have gaps: it is copied then. None if `takes` says no.
+    """
+
+def fake_quantize_per_channel(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
+) -> tuple[Tensor, Mask | None] | None:
+    """As `fake_quantize_per_tensor`; `scale` `[C]` f32 and `zero_point` `[C]` int32 belong to `axis`.
+
+    Raises IndexError if `x` has no such axis.
+    """
 
 def fake_quantize_observed_per_tensor(
     x: Tensor,
-    y: Tensor,
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
@@ -122,29 +121,16 @@ def fake_quantize_observed_per_tensor(
     qmin: int,
     qmax: int,
     bounds: tuple[float, float] | None = None,
-) -> bool:
-    """Moves the range `min_val ... max_val` towards that of `x`, writes its `scale`, and fake-quantized `x` to `y`.
+) -> tuple[Tensor, Mask | None] | None:
+    """Moves the range `min_val ... max_val` towards that of `x`, writes its `scale`, and gives what
+    `fake_quantize_per_tensor` gives on that grid. All three are f32 with one element.
 
-    False, and nothing is written, if `x` is empty or has NaN or infinite values. `min_val`, `max_val` and `scale`
-    are f32 with one element.
+    None, too, and nothing is written, if `x` is empty or has NaN or infinite values, or if a kernel can't write to a
+    buffer: it is not plain, on another device, or the negative of its memory.
     """
-
-def fake_quantize_observed_per_tensor_with_mask(
-    x: Tensor,
-    y: Tensor,
-    min_val: Tensor,
-    max_val: Tensor,
-    scale: Tensor,
-    averaging_constant: float,
-    qmin: int,
-    qmax: int,
-    bounds: tuple[float, float] | None = None,
-) -> Mask | None:
-    """As `fake_quantize_observed_per_tensor`; gives what was inside the grid, or None for False."""
 
 def fake_quantize_observed_as_torch_per_tensor(
     x: Tensor,
-    y: Tensor,
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
@@ -155,30 +141,13 @@ def fake_quantize_observed_as_torch_per_tensor(
     rule: str,
     middle: int,
     least_scale: float,
-) -> bool:
+) -> tuple[Tensor, Mask | None] | None:
     """As `fake_quantize_observed_per_tensor`, by torch's rule `affine`, `symmetric` (around `middle`), `fused affine`
-    or `fused symmetric`; also writes the zero point, int32. False, too, where the rule gives no usual grid.
+    or `fused symmetric`; also writes the zero point, int32. None, too, where the rule gives no usual grid.
     """
-
-def fake_quantize_observed_as_torch_per_tensor_with_mask(
-    x: Tensor,
-    y: Tensor,
-    min_val: Tensor,
-    max_val: Tensor,
-    scale: Tensor,
-    zero_point: Tensor,
-    averaging_constant: float,
-    qmin: int,
-    qmax: int,
-    rule: str,
-    middle: int,
-    least_scale: float,
-) -> Mask | None:
-    """As `fake_quantize_observed_as_torch_per_tensor`; gives what was inside the grid, or None for False."""
 
 def fake_quantize_observed_per_channel(
     x: Tensor,
-    y: Tensor,
     min_val: Tensor,
     max_val: Tensor,
     scale: Tensor,
@@ -186,37 +155,11 @@ def fake_quantize_observed_per_channel(
     averaging_constant: float,
     qmin: int,
     qmax: int,
-) -> bool:
+) -> tuple[Tensor, Mask | None] | None:
     """As `fake_quantize_observed_per_tensor`, with a range for each index of `axis`; all three buffers are `[C]`, f32.
 
     Raises IndexError if `x` has no such axis.
     """
-
-def fake_quantize_observed_per_channel_with_mask(
-    x: Tensor,
-    y: Tensor,
-    min_val: Tensor,
-    max_val: Tensor,
-    scale: Tensor,
-    axis: int,
-    averaging_constant: float,
-    qmin: int,
-    qmax: int,
-) -> Mask | None:
-    """As `fake_quantize_observed_per_channel`; gives what was inside the grid, or None for False."""
-
-def fake_quantize_per_channel(
-    x: Tensor, y: Tensor, *, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-) -> None:
-    """Writes fake-quantized `x` to `y`; `scale` `[C]` f32 and `zero_point` `[C]` int32 belong to `axis`.
-
-    Raises IndexError if `x` has no such axis.
-    """
-
-def fake_quantize_per_channel_with_mask(
-    x: Tensor, y: Tensor, *, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-) -> Mask:
-    """As `fake_quantize_per_channel`; gives what was inside the grid."""
 
 def fake_quantize_backward(grad_y: Tensor, mask: Mask, grad_x: Tensor) -> None:
     """Writes `grad_y * inside` to `grad_x`; both in the mask's shape and memory order."""

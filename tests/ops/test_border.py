@@ -16,27 +16,31 @@ GRID = {"scale": 1.0, "zero_point": 0, "qmin": -8, "qmax": 7}
 X = torch.ones(2, 3)
 
 
-def quantize(x, y=None):
-    y = torch.zeros_like(X) if y is None else y
-    _core.fake_quantize_per_tensor(x, y, **GRID)
+def read(x):
+    _core.min_max_per_tensor(x, torch.zeros(()), torch.zeros(()))
+
+
+def mask():
+    _, mask = _core.fake_quantize_per_tensor(X.clone().requires_grad_(), **GRID)
+    return mask
 
 
 @pytest.mark.parametrize("x", [[1.0], 3.0, None, memoryview(b"abcd")])
 def test_only_tensors_cross(x):
     with pytest.raises(TypeError, match=rf"^x is a {type(x).__name__}, but must be a torch.Tensor$"):
-        quantize(x)
+        read(x)
 
 
 def test_a_tensor_without_memory_is_refused():
     with FakeTensorMode():
         fake = torch.ones(2, 3)
     with pytest.raises(ValueError, match=r"^x has 6 elements but no memory \(a fake or meta tensor\?\)$"):
-        quantize(fake)
+        read(fake)
 
 
 def test_another_device_is_refused():
     with pytest.raises(ValueError, match=r"^x is on meta, but must be on the CPU$"):
-        quantize(torch.empty(2, 3, device="meta"))
+        read(torch.empty(2, 3, device="meta"))
 
 
 @pytest.mark.filterwarnings("ignore")  # nested tensors are a prototype, quantized ones deprecated
@@ -55,30 +59,31 @@ def test_tensors_that_are_no_strided_memory_are_refused():
 
 
 def test_partners_must_agree():
-    with pytest.raises(ValueError, match=r"^y has shape \[3, 2\], but x has \[2, 3\]$"):
-        quantize(X, torch.zeros(3, 2))
-    with pytest.raises(ValueError, match=r"^y has dtype torch.float64, but x has torch.float32$"):
-        quantize(X, torch.zeros(2, 3, dtype=torch.float64))
-    with pytest.raises(ValueError, match=r"^y has strides \[1, 2\], but x has \[3, 1\]$"):
-        quantize(X, torch.zeros(3, 2).T)
+    with pytest.raises(ValueError, match=r"^grad_x has shape \[3, 2\], but grad_y has \[2, 3\]$"):
+        _core.fake_quantize_backward(X, mask(), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"^grad_x has dtype torch.float64, but grad_y has torch.float32$"):
+        _core.fake_quantize_backward(X, mask(), torch.zeros(2, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match=r"^grad_x has strides \[1, 2\], but grad_y has \[3, 1\]$"):
+        _core.fake_quantize_backward(X, mask(), torch.zeros(3, 2).T)
 
 
 def test_gaps_and_repeats_are_refused():
     with pytest.raises(ValueError, match=r"^x is not dense: its shape is \[2, 3\], its strides are \[6, 2\]$"):
-        quantize(torch.ones(2, 6)[:, ::2], torch.ones(2, 6)[:, ::2])
+        read(torch.ones(2, 6)[:, ::2])
     repeated = torch.ones(1, 3).expand(2, 3)
     assert not _core.is_dense(repeated)
     with pytest.raises(ValueError, match=r"^x is not dense: its shape is \[2, 3\], its strides are \[0, 1\]$"):
-        quantize(repeated, repeated)
+        read(repeated)
 
 
 def test_memory_that_overlaps_is_refused_and_untouched():
     buffer = torch.full((8,), 0.3)
-    for y in (buffer[:6], buffer[1:7], buffer[2:8]):
-        with pytest.raises(ValueError, match=r"^x and y overlap in memory$"):
-            _core.fake_quantize_per_tensor(buffer[:6], y, **GRID)
+    _, mask = _core.fake_quantize_per_tensor(torch.full((4,), 9.0).requires_grad_(), **GRID)
+    for grad_x in (buffer[:4], buffer[1:5], buffer[3:7]):
+        with pytest.raises(ValueError, match=r"^grad_y and grad_x overlap in memory$"):
+            _core.fake_quantize_backward(buffer[:4], mask, grad_x)
     assert torch.equal(buffer, torch.full((8,), 0.3))
-    _core.fake_quantize_per_tensor(buffer[:4], buffer[4:], **GRID)  # side by side is fine
+    _core.fake_quantize_backward(buffer[:4], mask, buffer[4:])  # side by side is fine
     assert buffer.tolist() == pytest.approx([0.3] * 4 + [0] * 4)
 
 
@@ -96,19 +101,19 @@ def test_a_misaligned_address_is_refused():
     if odd.data_ptr() % 4 == 0:
         pytest.skip("this allocator gave an address that is aligned after all")
     with pytest.raises(ValueError, match=r"^x starts at an address that is no multiple of 4$"):
-        quantize(odd.view(2, 3))
+        read(odd.view(2, 3))
 
 
 def test_a_mask_belongs_to_one_shape_and_order():
-    mask = _core.fake_quantize_per_tensor_with_mask(X, torch.zeros_like(X), **GRID)
-    assert (mask.shape, mask.strides, mask.nbytes) == ([2, 3], [3, 1], 64)
-    assert mask.fits(X)
-    assert not mask.fits(torch.ones(3, 2).T)
+    inside = mask()
+    assert (inside.shape, inside.strides, inside.nbytes) == ([2, 3], [3, 1], 64)
+    assert inside.fits(X)
+    assert not inside.fits(torch.ones(3, 2).T)
     message = r"^grad_y has shape \[3, 2\] and strides \[2, 1\], but mask has \[2, 3\] and \[3, 1\]$"
     with pytest.raises(ValueError, match=message):
-        _core.fake_quantize_backward(torch.ones(3, 2), mask, torch.ones(3, 2))
+        _core.fake_quantize_backward(torch.ones(3, 2), inside, torch.ones(3, 2))
     with pytest.raises(TypeError, match=r"^y has dtype torch.float32, but must be torch.bool$"):
-        mask.unpack(X)
+        inside.unpack(X)
 
 
 def test_dense_means_any_order_of_axes():
@@ -124,7 +129,7 @@ def test_dense_means_any_order_of_axes():
 
 def test_integers_must_fit():
     with pytest.raises(ValueError, match=rf"^qmin is -{2**40}, but must lie between -2\*\*31 and 2\*\*31 - 1"):
-        _core.fake_quantize_per_tensor(X, torch.zeros_like(X), scale=1.0, zero_point=0, qmin=-(2**40), qmax=7)
+        _core.fake_quantize_per_tensor(X, scale=1.0, zero_point=0, qmin=-(2**40), qmax=7)
 
 
 @pytest.mark.parametrize(("bad", "what"), [(1.5, "1.5 (float)"), ("8", "8 (str)"), (None, "None (NoneType)")])

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from . import _autograd, _check, _library, _rust, _torch  # noqa: F401  (_library registers the operators)
+from ._autograd import straight_through
 from ._clamp import RELU, RELU6, Clamp
 from ._conv import Conv, conv, conv_requantize
 from ._conv_transpose import ConvTranspose, conv_transpose, conv_transpose_requantize
@@ -85,17 +87,16 @@ def fake_quantize_per_tensor(
         ValueError: `scale` or `1 / scale` is not positive and finite, or the integers make no range.
         TypeError: `x` is not of a float dtype named above.
     """
-    if not _rust.takes(x):
-        if clamp is not None:
-            x = clamp.function(x)
-        if torch.compiler.is_exporting():
-            return torch.ops.nashquant.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
-        scale = _check.per_tensor(x, scale, zero_point, qmin, qmax)
-        return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
-    if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_per_tensor_with_mask(x, scale, zero_point, qmin, qmax, clamp)
-        return _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax, clamp)
+    if not is_dynamo_compiling():
+        rounded = _rust.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax, clamp and clamp.bounds)
+        if rounded is not None:
+            return rounded[0] if rounded[1] is None else straight_through(x, rounded)
+    if clamp is not None:
+        x = clamp.function(x)
+    if torch.compiler.is_exporting():
+        return torch.ops.nashquant.fake_quantize_per_tensor(x, scale, zero_point, qmin, qmax)  # type: ignore[no-any-return]
+    scale = _check.per_tensor(x, scale, zero_point, qmin, qmax)
+    return _autograd.ReferencePerTensor.apply(x, scale, zero_point, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
 
 
 def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
@@ -119,15 +120,14 @@ def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis
         TypeError: a dtype is not as above.
         IndexError: `x` has no such axis.
     """
+    if not is_dynamo_compiling():
+        rounded = _rust.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)
+        if rounded is not None:
+            return rounded[0] if rounded[1] is None else straight_through(x, rounded)
     if torch.compiler.is_exporting():
         return torch.ops.nashquant.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)  # type: ignore[no-any-return]
-    if not _rust.takes(x):
-        _check.per_channel(x, scale, zero_point, axis, qmin, qmax)
-        return _autograd.ReferencePerChannel.apply(x, scale, zero_point, axis, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
-    if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_per_channel_with_mask(x, scale, zero_point, axis, qmin, qmax)
-        return _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_per_channel(x, scale, zero_point, axis, qmin, qmax)
+    _check.per_channel(x, scale, zero_point, axis, qmin, qmax)
+    return _autograd.ReferencePerChannel.apply(x, scale, zero_point, axis, qmin, qmax)[0]  # type: ignore[no-untyped-call,no-any-return]
 
 
 def fake_quantize_observed_per_tensor(
@@ -163,13 +163,13 @@ def fake_quantize_observed_per_tensor(
         ValueError: a buffer has not one element, or the integers make no range.
         TypeError: `x` is not f32, f64, bf16 or f16; or a buffer not f32.
     """
-    state = (min_val, max_val, scale)
-    if not (_rust.takes(x) and _rust.takes_state(*state)):
-        return None
-    if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_observed_per_tensor_with_mask(x, state, averaging_constant, qmin, qmax, clamp)
-        return None if rounded is None else _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_observed_per_tensor(x, state, averaging_constant, qmin, qmax, clamp)
+    if not is_dynamo_compiling():
+        rounded = _rust.fake_quantize_observed_per_tensor(
+            x, min_val, max_val, scale, averaging_constant, qmin, qmax, clamp and clamp.bounds
+        )
+        if rounded is not None:
+            return rounded[0] if rounded[1] is None else straight_through(x, rounded)
+    return None
 
 
 def fake_quantize_observed_as_torch_per_tensor(
@@ -207,14 +207,13 @@ def fake_quantize_observed_as_torch_per_tensor(
     Raises:
         ValueError, TypeError: as `fake_quantize_observed_per_tensor`; `zero_point` is not int32; `rule` is another.
     """
-    state = (min_val, max_val, scale, zero_point)
-    if not (_rust.takes(x) and _rust.takes_state(*state)):
-        return None
-    arguments = (*state, averaging_constant, qmin, qmax, rule, middle, least_scale)
-    if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_observed_as_torch_per_tensor_with_mask(x, *arguments)
-        return None if rounded is None else _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_observed_as_torch_per_tensor(x, *arguments)
+    if not is_dynamo_compiling():
+        rounded = _rust.fake_quantize_observed_as_torch_per_tensor(
+            x, min_val, max_val, scale, zero_point, averaging_constant, qmin, qmax, rule, middle, least_scale
+        )
+        if rounded is not None:
+            return rounded[0] if rounded[1] is None else straight_through(x, rounded)
+    return None
 
 
 def fake_quantize_observed_per_channel(
@@ -247,13 +246,13 @@ def fake_quantize_observed_per_channel(
         TypeError: `x` is not f32, f64, bf16 or f16; or a buffer not f32.
         IndexError: `x` has no such axis.
     """
-    state = (min_val, max_val, scale)
-    if not (_rust.takes(x) and _rust.takes_state(*state)):
-        return None
-    if x.requires_grad and torch.is_grad_enabled():
-        rounded = _rust.fake_quantize_observed_per_channel_with_mask(x, state, axis, averaging_constant, qmin, qmax)
-        return None if rounded is None else _autograd.straight_through(x, rounded)
-    return _rust.fake_quantize_observed_per_channel(x, state, axis, averaging_constant, qmin, qmax)
+    if not is_dynamo_compiling():
+        rounded = _rust.fake_quantize_observed_per_channel(
+            x, min_val, max_val, scale, axis, averaging_constant, qmin, qmax
+        )
+        if rounded is not None:
+            return rounded[0] if rounded[1] is None else straight_through(x, rounded)
+    return None
 
 
 def min_max_per_tensor(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,7 @@ class StraightThrough(Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rounded: tuple[Tensor, _rust.Mask]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, rounded: _rust.Rounded) -> Tensor:
         """Keeps one bit for each element."""
         y, ctx.mask = rounded
         ctx.apply = _rust.Backward(_straight_back, ctx.mask)  # what the engine calls; `backward` where others do
@@ -36,7 +36,7 @@ class StraightThrough(Function):
 
 
 # `Function.apply` without its look for functorch, which whoever chose the kernel has done.
-straight_through: Callable[[Tensor, tuple[Tensor, _rust.Mask]], Tensor] = super(Function, StraightThrough).apply
+straight_through: Callable[[Tensor, _rust.Rounded], Tensor] = super(Function, StraightThrough).apply
 
 
 class _PassThrough(Function):

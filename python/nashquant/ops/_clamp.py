@@ -25,6 +25,11 @@ class Clamp(NamedTuple):
     low: float
     high: float
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """`low` and `high`."""
+        return self.low, self.high
+
 
 RELU = Clamp(torch.relu, 0.0, float("inf"))
 RELU6 = Clamp(F.relu6, 0.0, 6.0)

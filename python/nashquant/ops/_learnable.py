@@ -112,10 +112,13 @@ class _Learnable(Function):
         if axis is None:  # in Python, since four operators on one number take as long as the kernel on 64K
             point = _point(zero_point.item(), qmin, qmax)
             ctx.save_for_backward(x, scale, torch.full_like(zero_point, point, dtype=torch.int32))
-            return _rust.fake_quantize_per_tensor(x, scale, point, qmin, qmax)
-        points = _points(zero_point, qmin, qmax)
-        ctx.save_for_backward(x, scale, points)
-        return _rust.fake_quantize_per_channel(x, scale, points, axis, qmin, qmax)
+            rounded = _rust.fake_quantize_per_tensor(x, scale, point, qmin, qmax)
+        else:
+            points = _points(zero_point, qmin, qmax)
+            ctx.save_for_backward(x, scale, points)
+            rounded = _rust.fake_quantize_per_channel(x, scale, points, axis, qmin, qmax)
+        assert rounded is not None, "`takes` said that a kernel can read x"
+        return rounded[0]
 
     @staticmethod
     @once_differentiable

@@ -5,38 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
-from typing_extensions import Unpack
 
 from nashquant import _core
 
-from ._clamp import Clamp
-
 Mask = _core.Mask
 Backward = _core.Backward
-_StateAndRule = tuple[Tensor, Tensor, Tensor, Tensor, float, int, int, str, int, float]
 cpu_capability = _core.cpu_capability
 _ONE = torch.empty((), dtype=torch.float32, device="cpu")  # room like this costs half of what `torch.empty(())` does
-_PLAIN = (Tensor, torch.nn.Parameter)
 # Looked up once: for a tensor of 1K elements, looking up costs as much as the kernel.
 _has_storage = torch._C._has_storage
-_modes = torch._C._len_torch_dispatch_stack
-_transforms = torch._C._are_functorch_transforms_active
-_tracing = torch._C._is_tracing
 _is_dense = _core.is_dense
 _empty_like = torch.empty_like
-_count_change = torch._C._increment_version  # autograd shall know what was written behind its back
 
 
 def takes(x: Tensor) -> bool:
     """Is `x` memory that a kernel can read now: on the CPU, and nobody is tracing or transforming?"""
-    return (
-        not is_dynamo_compiling()
-        and type(x) in _PLAIN
-        and x.is_cpu
-        and not _modes()
-        and not _transforms()
-        and not _tracing()
-    )
+    return not is_dynamo_compiling() and _core.takes(x)
 
 
 def takes_gradient(grad_y: Tensor) -> bool:
@@ -52,157 +36,13 @@ def dense(x: Tensor) -> Tensor:
     return x
 
 
-def _one(scale: float | Tensor) -> float:
-    if not isinstance(scale, Tensor):
-        return scale
-    if scale.numel() != 1:
-        raise ValueError(f"scale has {scale.numel()} values, but per tensor there is one")
-    return scale.item()
-
-
-def _bounds(clamp: Clamp) -> tuple[float, float]:
-    return clamp.low, clamp.high
-
-
-def fake_quantize_per_tensor(
-    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, clamp: Clamp | None = None
-) -> Tensor:
-    """Fake-quantized `x`, without a gradient."""
-    x = dense(x)
-    y = _empty_like(x)
-    _core.fake_quantize_per_tensor(
-        x, y, scale if type(scale) is float else _one(scale), zero_point, qmin, qmax, clamp and _bounds(clamp)
-    )
-    return y
-
-
-def fake_quantize_per_tensor_with_mask(
-    x: Tensor, scale: float | Tensor, zero_point: int, qmin: int, qmax: int, clamp: Clamp | None
-) -> tuple[Tensor, _core.Mask]:
-    """Also which elements were inside the grid."""
-    x = dense(x)
-    y = _empty_like(x)
-    mask = _core.fake_quantize_per_tensor_with_mask(
-        x, y, scale if type(scale) is float else _one(scale), zero_point, qmin, qmax, clamp and _bounds(clamp)
-    )
-    return y, mask
-
-
-def takes_state(*state: Tensor) -> bool:
-    """Are these buffers memory that a kernel can write now?"""
-    for buffer in state:  # noqa: SIM110  (a generator for `all` takes twice as long)
-        if type(buffer) not in _PLAIN or not buffer.is_cpu or buffer.is_neg():
-            return False
-    return True
-
-
-def fake_quantize_observed_per_tensor(
-    x: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    averaging_constant: float,
-    qmin: int,
-    qmax: int,
-    clamp: Clamp | None,
-) -> Tensor | None:
-    """Moves `state` (`min_val`, `max_val`, `scale`) by `x` and fake-quantizes it; None if it did not."""
-    x = dense(x)
-    y = _empty_like(x)
-    written = _core.fake_quantize_observed_per_tensor(
-        x, y, *state, averaging_constant, qmin, qmax, clamp and _bounds(clamp)
-    )
-    if not written:
-        return None
-    _count_change(state)
-    return y
-
-
-def fake_quantize_observed_per_tensor_with_mask(
-    x: Tensor,
-    state: tuple[Tensor, Tensor, Tensor],
-    averaging_constant: float,
-    qmin: int,
-    qmax: int,
-    clamp: Clamp | None,
-) -> tuple[Tensor, _core.Mask] | None:
-    """Also which elements were inside the grid."""
-    x = dense(x)
-    y = _empty_like(x)
-    mask = _core.fake_quantize_observed_per_tensor_with_mask(
-        x, y, *state, averaging_constant, qmin, qmax, clamp and _bounds(clamp)
-    )
-    if mask is None:
-        return None
-    _count_change(state)
-    return y, mask
-
-
-def fake_quantize_observed_as_torch_per_tensor(x: Tensor, *arguments: Unpack[_StateAndRule]) -> Tensor | None:
-    """As `fake_quantize_observed_per_tensor`, by one of torch's rules."""
-    x = dense(x)
-    y = _empty_like(x)
-    if not _core.fake_quantize_observed_as_torch_per_tensor(x, y, *arguments):
-        return None
-    _count_change(arguments[:4])
-    return y
-
-
-def fake_quantize_observed_as_torch_per_tensor_with_mask(
-    x: Tensor, *arguments: Unpack[_StateAndRule]
-) -> tuple[Tensor, _core.Mask] | None:
-    """Also which elements were inside the grid."""
-    x = dense(x)
-    y = _empty_like(x)
-    mask = _core.fake_quantize_observed_as_torch_per_tensor_with_mask(x, y, *arguments)
-    if mask is None:
-        return None
-    _count_change(arguments[:4])
-    return y, mask
-
-
-def fake_quantize_observed_per_channel(
-    x: Tensor, state: tuple[Tensor, Tensor, Tensor], axis: int, averaging_constant: float, qmin: int, qmax: int
-) -> Tensor | None:
-    """As `fake_quantize_observed_per_tensor`, with a range for each index of `axis`."""
-    x = dense(x)
-    y = _empty_like(x)
-    written = _core.fake_quantize_observed_per_channel(x, y, *state, axis, averaging_constant, qmin, qmax)
-    if not written:
-        return None
-    _count_change(state)
-    return y
-
-
-def fake_quantize_observed_per_channel_with_mask(
-    x: Tensor, state: tuple[Tensor, Tensor, Tensor], axis: int, averaging_constant: float, qmin: int, qmax: int
-) -> tuple[Tensor, _core.Mask] | None:
-    """Also which elements were inside their grid."""
-    x = dense(x)
-    y = _empty_like(x)
-    mask = _core.fake_quantize_observed_per_channel_with_mask(x, y, *state, axis, averaging_constant, qmin, qmax)
-    if mask is None:
-        return None
-    _count_change(state)
-    return y, mask
-
-
-def fake_quantize_per_channel(x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int) -> Tensor:
-    """Fake-quantized `x`, without a gradient."""
-    x, scale, zero_point = dense(x), scale.contiguous(), zero_point.contiguous()
-    y = _empty_like(x)
-    _core.fake_quantize_per_channel(x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax)
-    return y
-
-
-def fake_quantize_per_channel_with_mask(
-    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, qmin: int, qmax: int
-) -> tuple[Tensor, _core.Mask]:
-    """Also which elements were inside their grid."""
-    x, scale, zero_point = dense(x), scale.contiguous(), zero_point.contiguous()
-    y = _empty_like(x)
-    mask = _core.fake_quantize_per_channel_with_mask(
-        x, y, scale=scale, zero_point=zero_point, axis=axis, qmin=qmin, qmax=qmax
-    )
-    return y, mask
+Rounded = tuple[Tensor, Mask | None]
+"""`x` on the grid, and what autograd will want, if it will. Kernels give None for what they don't take."""
+fake_quantize_observed_as_torch_per_tensor = _core.fake_quantize_observed_as_torch_per_tensor
+fake_quantize_observed_per_channel = _core.fake_quantize_observed_per_channel
+fake_quantize_observed_per_tensor = _core.fake_quantize_observed_per_tensor
+fake_quantize_per_channel = _core.fake_quantize_per_channel
+fake_quantize_per_tensor = _core.fake_quantize_per_tensor
 
 
 def fake_quantize_backward(grad_y: Tensor, mask: _core.Mask) -> Tensor:

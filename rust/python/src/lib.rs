@@ -1,6 +1,7 @@
 //! `nashquant._core`: marshals tensors, releases the GIL, calls the kernels, translates errors. No arithmetic.
 
 mod capability;
+mod eager;
 mod error;
 mod fake_quantize;
 mod gemm;
@@ -26,14 +27,12 @@ mod core {
     #[pymodule_export]
     use super::{
         capability::cpu_capability,
+        eager::takes,
         fake_quantize::{
             Backward, Mask, fake_quantize_backward, fake_quantize_backward_in_place,
             fake_quantize_learnable_backward, fake_quantize_observed_as_torch_per_tensor,
-            fake_quantize_observed_as_torch_per_tensor_with_mask, fake_quantize_observed_per_channel,
-            fake_quantize_observed_per_channel_with_mask, fake_quantize_observed_per_tensor,
-            fake_quantize_observed_per_tensor_with_mask, fake_quantize_per_channel,
-            fake_quantize_per_channel_with_mask, fake_quantize_per_tensor,
-            fake_quantize_per_tensor_with_mask,
+            fake_quantize_observed_per_channel, fake_quantize_observed_per_tensor, fake_quantize_per_channel,
+            fake_quantize_per_tensor,
         },
         gemm::{Linear, Weight, conv, matmul},
         integer::{Landing, add_saturating, lookup, mul_saturating, requantize},

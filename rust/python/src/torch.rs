@@ -302,6 +302,17 @@ impl Memory {
         Ok(unsafe { std::slice::from_raw_parts_mut(first, view.len) })
     }
 
+    /// Room for one.
+    pub(crate) fn write_one<'a, T: Native>(&mut self, view: &View<'a>) -> PyResult<&'a mut T> {
+        match self.write(view)? {
+            [one] => Ok(one),
+            many => {
+                let message = format!("{} has {} elements, but 1 is needed", view.name, many.len());
+                Err(PyValueError::new_err(message))
+            }
+        }
+    }
+
     /// Calls a kernel on what was taken, and lets other Python threads run meanwhile, if there is a meanwhile.
     pub(crate) fn run<R: Send>(&self, py: Python<'_>, kernel: impl FnOnce() -> R + Send) -> R {
         let bytes: usize = self.taken.iter().map(|(_, range, _)| range.len()).sum();

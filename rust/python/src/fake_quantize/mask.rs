@@ -12,7 +12,7 @@ use crate::{
 /// Which elements were inside the grid before clamping: one bit each, in the memory order of `x`.
 #[pyclass(frozen, module = "nashquant._core")]
 pub(crate) struct Mask {
-    pub(super) bits: Vec<u8>,
+    pub(crate) bits: Vec<u8>,
     len: usize,
     #[pyo3(get)]
     shape: Vec<i64>,
@@ -21,7 +21,7 @@ pub(crate) struct Mask {
 }
 
 impl Mask {
-    pub(super) fn of(x: &View<'_>) -> Self {
+    pub(crate) fn of(x: &View<'_>) -> Self {
         Self {
             bits: vec![0; kernels::mask_len(x.len)],
             len: x.len,
