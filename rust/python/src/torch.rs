@@ -282,7 +282,8 @@ unsafe fn integers<'a>(first: *const i64, n: usize) -> &'a [i64] {
 /// resize, free or write these tensors meanwhile.
 #[derive(Default)]
 pub(crate) struct Memory {
-    taken: Vec<(&'static str, Range<usize>, bool)>,
+    taken: [(&'static str, Range<usize>, bool); 8], // no call takes more; a `Vec` would be one allocation in each
+    len: usize,
 }
 
 impl Memory {
@@ -315,18 +316,19 @@ impl Memory {
 
     /// Calls a kernel on what was taken, and lets other Python threads run meanwhile, if there is a meanwhile.
     pub(crate) fn run<R: Send>(&self, py: Python<'_>, kernel: impl FnOnce() -> R + Send) -> R {
-        let bytes: usize = self.taken.iter().map(|(_, range, _)| range.len()).sum();
+        let bytes: usize = self.taken[..self.len].iter().map(|(_, range, _)| range.len()).sum();
         if bytes < BRIEF { kernel() } else { py.detach(kernel) }
     }
 
     fn take<T>(&mut self, name: &'static str, first: *mut T, len: usize, write: bool) -> PyResult<()> {
         let range = first.addr()..first.addr() + len * size_of::<T>();
-        for (other, taken, written) in &self.taken {
+        for (other, taken, written) in &self.taken[..self.len] {
             if (write || *written) && range.start < taken.end && taken.start < range.end {
                 return Err(PyValueError::new_err(format!("{other} and {name} overlap in memory")));
             }
         }
-        self.taken.push((name, range, write));
+        self.taken[self.len] = (name, range, write);
+        self.len += 1;
         Ok(())
     }
 }
