@@ -137,7 +137,7 @@ def test_integers_must_fit():
 def test_integers_must_be_integers(name, bad, what):
     grid = {"zero_point": 0, "qmin": -8, "qmax": 7} | {name: bad}
     with pytest.raises(TypeError, match=f"^{name} is {re.escape(what)}, but must be an int"):
-        _core.fake_quantize_per_tensor(X, torch.zeros_like(X), scale=1.0, **grid)
+        _core.fake_quantize_per_tensor(X, scale=1.0, **grid)
 
 
 def test_it_runs_in_forked_workers_after_threads_were_used():
