@@ -193,6 +193,9 @@ def test_what_fails_in_the_function_shows_where(script: Path) -> None:
         (["float.onnx", "-i", "i=x.npy"], "input 'i' is float32[3, 2], but the model takes int64[1]"),
         (["float.onnx", "-i", "flat.npy"], "input 'x' is float32[2], but the model takes float32[n, 2]"),
         (["float.onnx", "-i", "two.npz"], "'two.npz' holds 2 arrays (a, b); give each as a .npy file"),
+        (["float.onnx", "-i", "broken.npz"], "'broken.npz' is not a .npy file: File is not a zip file"),
+        (["float.onnx", "-i", "empty.npy"], "'empty.npy' is not a .npy file: No data left in file"),
+        (["float.onnx", "-i", "objects.npz"], "'objects.npz' is not a .npy file: Object arrays cannot be loaded"),
         (["float.onnx", "-i", "i=one.npz"], "input 'i' is float32[3, 2], but the model takes int64[1]"),
         (["float.onnx", "--out", "y.txt"], "--out is a .npz file, not 'y.txt'"),
     ],
@@ -203,6 +206,9 @@ def test_run_with_what_does_not_fit(script: Path, arguments: list[str], message:
     np.save("flat.npy", np.ones(2, np.float32))
     np.savez("one.npz", a=np.ones((3, 2), np.float32))
     np.savez("two.npz", a=np.ones(2), b=np.ones(2))
+    np.savez("objects.npz", a=np.array([{}], object))
+    Path("broken.npz").write_bytes(b"PK\x03\x04")
+    Path("empty.npy").touch()
     assert message in mistake("run", *arguments)
 
 

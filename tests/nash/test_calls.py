@@ -68,6 +68,14 @@ class One(Net):
 
 
 Models = Callable[[str], tuple[nn.Module, IntegerModel]]
+
+
+class OnlyByKeyword(Net):
+    def forward(self, *, sample: dict[str, Tensor], fill: float, dtype: torch.dtype) -> dict[str, Any]:
+        a, b = self.both(sample["x"], sample["y"])
+        return {"kind": "found", "a": a.to(dtype), "b": b}
+
+
 X, Y = torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), torch.linspace(-2, 2, 24).reshape(6, 4)
 CALLS: dict[str, tuple[type[Net], tuple[Any, ...], dict[str, Any]]] = {
     "by place": (Plain, (X, Y), {}),
@@ -75,6 +83,11 @@ CALLS: dict[str, tuple[type[Net], tuple[Any, ...], dict[str, Any]]] = {
     "with a number": (Plain, (X, Y, 3), {}),
     "a dict": (OfDict, ({"x": X, "rest": (Y,)},), {}),
     "stars": (ByKeyword, (X,), {"y": Y}),
+    "keywords alone": (
+        OnlyByKeyword,
+        (),
+        {"sample": {"x": X, "y": Y}, "fill": float("nan"), "dtype": torch.float32},
+    ),
     "a tuple of one": (One, (X,), {}),
 }
 
@@ -122,7 +135,7 @@ def test_it_takes_and_gives_what_the_prepared_model_does(case: str, models: Mode
 def test_compare_takes_it_too(case: str, models: Models) -> None:
     _, args, kwargs = CALLS[case]
     prepared, integer = models(case)
-    batch: Any = {"x": args[0], **kwargs} if case == "by name" else args
+    batch: Any = {"x": args[0], **kwargs} if case == "by name" else args or kwargs
     if case == "stars":  # both ways at once are no batch
         with pytest.raises(ValueError, match=r"'more' is {}, expected {'y': tensor}"):
             compare(prepared, integer, [batch])
@@ -159,6 +172,8 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
     ("a dict", (X,), {}, r"input 'sample' is tensor, expected {'x': tensor, 'rest': \(tensor,\)}"),
     ("a dict", ({"x": X},), {}, r"input 'sample' is {'x': tensor}, expected {'x': tensor, 'rest': \(tensor,\)}"),
     ("a dict", ({"x": X, "rest": (Y, Y)},), {}, r"input 'sample.rest' is \(tensor, tensor\), expected \(tensor,\)"),
+    ("keywords alone", (), {"fill": 0.0}, "input 'fill' is 0.0, but nan is constant in the file"),
+    ("keywords alone", (), {"dtype": X}, "input 'dtype' is tensor, but dtype is constant in the file"),
     ("stars", (X, Y), {"y": Y}, r"input 'xs' is \(tensor, tensor\), expected \(tensor,\)"),
     ("stars", (X,), {"y": Y, "z": Y}, r"input 'more' is {'y': tensor, 'z': tensor}, expected {'y': tensor}"),
 ]
@@ -167,7 +182,7 @@ WRONG: list[tuple[str, tuple[Any, ...], dict[str, Any], str]] = [
 def test_another_layout_is_told_with_what_was_expected(models: Models) -> None:
     for case, args, kwargs, message in WRONG:
         with pytest.raises((TypeError, ValueError), match=f"^{message}"):
-            models(case)[1](*args, **kwargs)
+            models(case)[1](*args, **{**(CALLS[case][2] if case == "keywords alone" else {}), **kwargs})
 
 
 def test_a_fixed_size_is_checked_before_anything_runs(models: Models, tmp_path: Path) -> None:
@@ -196,6 +211,14 @@ FOREIGN = (
 
 def foreign() -> onnx.ModelProto:
     return graph(FOREIGN, "float[n] x, float[n] v", "float o, float p", s=0.5, z=np.int8(0))
+
+
+def test_names_of_the_file_are_neither_missing_nor_unknown() -> None:
+    model, x = convert(foreign()), torch.ones(2)
+    with pytest.raises(ValueError, match=r"^input 'v' is missing: the model takes x, v$"):
+        model.by_name({"x": x})
+    with pytest.raises(ValueError, match=r"^input 'w' is not known: the model takes x, v$"):
+        model.by_name({"x": x, "v": x, "w": x})
 
 
 def test_a_file_that_says_nothing_takes_a_row_or_names_and_gives_a_row() -> None:

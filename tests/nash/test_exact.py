@@ -52,6 +52,28 @@ def test_a_product_is_rounded_once():
     assert p.tolist() == [saturated(round(a * b * by)) for a, b in zip(q.tolist(), r.tolist(), strict=True)]
 
 
+def test_a_product_of_16_bits_around_far_zero_points_does_not_wrap():
+    # 65535 · 65535 and 65535 · 40000 are no int32.
+    body = "c = Mul(p, q) r = QuantizeLinear(c, so, zo)"
+    both = "p = DequantizeLinear(a, s, za) q = DequantizeLinear(b, s, zb)"
+    model = convert(
+        graph(
+            f"{both} {body}",
+            "uint16[n] a, int16[n] b",
+            "int16 r",
+            s=0.5,
+            so=2.0**16,
+            za=np.uint16(0),
+            zb=np.int16(-(2**15)),
+            zo=np.int16(3),
+        )
+    )
+    a = torch.tensor([65535, 65535, 1], dtype=torch.int32).to(torch.uint16)
+    y = model(a, torch.tensor([2**15 - 1, 40000 - 2**15, 7], dtype=torch.int16))
+    # (65535² / 4, 65535 · 40000 / 4, 32775 / 4) / 65536 = 16383.5.., 9999.8.., 0.1..
+    assert y.tolist() == [16387, 10003, 3]
+
+
 def test_a_quotient_is_a_product_with_a_factor_for_each_divisor():
     q, r, p = integers("y = Div(d, e)", some(SX, 600), torch.randint(-9, 10, (600,)) * SV)
     expected = []
@@ -86,7 +108,7 @@ def test_a_layer_norm_has_exact_sums_and_rounds_twice():
     q, p = integers("y = LayerNormalization(d, g, b)", x, g=gain, b=bias, sx=fine, sy=step, z=np.int16(0))
     for row, found in zip(q.tolist(), p.tolist(), strict=True):
         n, total = len(row), sum(row)
-        spread = n * sum(i * i for i in row) - total**2 + round(float(np.float32(1e-5)) * n * n / fine**2)
+        spread = n * sum(i * i for i in row) - total**2 + float(np.float32(1e-5)) * n * n / fine**2
         z = [round((n * i - total) * factor(2**20 / math.sqrt(spread))) for i in row]
         expected = []
         for i, of_one, offset in zip(z, gain.tolist(), bias.tolist(), strict=True):
@@ -95,6 +117,14 @@ def test_a_layer_norm_has_exact_sums_and_rounds_twice():
             exact = Fraction(i * round(by * 2.0**shift) + round(offset / step * 2.0**shift), 2**shift)
             expected.append(saturated(round(exact), -32768, 32767))
         assert found == expected
+
+
+def test_what_a_layer_norm_adds_to_the_variance_counts_below_one_step_too():
+    # V = 3, ε · n² / s² = 0.443: 3 / √3.443 · 64 = 103.5 less what the roundings take; with 0 it would be 110.8.
+    body = "d = DequantizeLinear(q, s, z) c = LayerNormalization(d, g) y = QuantizeLinear(c, so, z)"
+    of = {"s": 0.019, "so": 1 / 64, "z": np.int16(0), "g": np.ones(4, np.float32)}
+    model = convert(graph(body, "int16[n, 4] q", "int16 y", **of))
+    assert model(torch.tensor([[1, 0, 0, 0]], dtype=torch.int16)).tolist() == [[103, -34, -34, -34]]
 
 
 def test_a_resized_line_is_an_exact_sum_with_weights_of_15_bits():

@@ -70,6 +70,20 @@ def test_so_are_those_of_4_bits(kind: int) -> None:
     assert (model(x) - onnx_runtime(source, x)[0]).abs().max() <= 0.101
 
 
+def test_floats_of_16_bits_stay_such_in_its_domain() -> None:
+    source = in_onnx_runtime_s_domain(np.uint8(120))
+    for held in source.graph.initializer:
+        if held.data_type == TensorProto.FLOAT:
+            held.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(held).astype(np.float16), held.name))
+    for value in (*source.graph.input, *source.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.FLOAT16
+    model, x = convert(source), torch.randn(2, 3, 4, 4).half() * 0.1
+    assert only_integers(model), model.report
+    found, expected = model(x), onnx_runtime(source, x)[0]
+    assert found.dtype == expected.dtype == torch.float16
+    assert (found - expected).abs().max() <= 0.00101
+
+
 def test_those_that_no_integer_form_has_run_there() -> None:
     source = in_onnx_runtime_s_domain(np.uint16(30000), axis=True)
     model, x = convert(source), torch.randn(2, 3, 4, 4)

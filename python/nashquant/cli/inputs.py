@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -51,16 +52,16 @@ def _array(file: Path) -> np.ndarray:
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {str(file)!r}")
     try:
-        array = np.load(file, allow_pickle=False)
-    except ValueError as error:
+        with file.open("rb") as content:
+            loaded = np.load(content, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            held = loaded.files
+            if len(held) == 1:
+                return np.asarray(loaded[held[0]])
+    except (ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{str(file)!r} is not a .npy file: {error}") from error
-    if isinstance(array, np.ndarray):
-        return array
-    with array as arrays:
-        if len(arrays.files) != 1:
-            held = ", ".join(arrays.files) or "none"
-            raise ValueError(f"{str(file)!r} holds {len(arrays.files)} arrays ({held}); give each as a .npy file")
-        return np.asarray(arrays[arrays.files[0]])
+    raise ValueError(f"{str(file)!r} holds {len(held)} arrays ({', '.join(held) or 'none'}); give each as a .npy file")
 
 
 def _checked(name: str, array: np.ndarray, value: ir.Value) -> Tensor:

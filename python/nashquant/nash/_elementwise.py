@@ -172,9 +172,10 @@ def mul(plan: Plan, node: ir.Node, target: Target | None) -> Made:
         return made
     (slot_a, grid_a), (slot_b, grid_b) = plan.grid(node.inputs[0]), plan.grid(node.inputs[1])
     factor = factor_onto(target, grid_a.scale * grid_b.scale)
+    wide = torch.int32 if grid_a.largest * grid_b.largest < 2**31 else torch.int64
 
     def product(x: Tensor, y: Tensor) -> Tensor:
-        return (x.to(torch.int32) - grid_a.zero_point) * (y.to(torch.int32) - grid_b.zero_point)
+        return (x.to(wide) - grid_a.zero_point) * (y.to(wide) - grid_b.zero_point)
 
     plain = not (grid_a.zero_point or grid_b.zero_point or target.grid.zero_point) and grid_a.dtype == grid_b.dtype
     grid = target.grid

@@ -106,7 +106,7 @@ def norm(
         n *= size
     if n * (1 << (8 * torch.empty((), dtype=grid.dtype).element_size())) > 2**31:
         raise NotIntegerError(f"it normalizes {n} elements at once, too many for 64 bits")
-    added = min(round(epsilon * n * n / grid.scale**2), 2**62)
+    added = epsilon * n * n / grid.scale**2
     gain, bias = factor_onto(target, constants[0] * 2.0**-_NORM_BITS), constants[1] / target.grid.scale
     shift = (31 - torch.frexp(gain)[1].long()).clamp(max=_LARGEST_SHIFT)
     multiplier = torch.round(gain * 2.0 ** shift.double()).long()
@@ -119,7 +119,7 @@ def norm(
             q = q.reshape(shape[0], groups, shape[1] // groups, *shape[2:])
         total = q.sum(over, keepdim=True) if centered else torch.zeros((), dtype=torch.int64)
         spread = n * (q * q).sum(over, keepdim=True) - total * total
-        root = (spread + added).clamp(min=1).double().sqrt()
+        root = (spread.double() + added).clamp(min=1).sqrt()  # where spread is 0, so is what is divided
         z = Factors.of(2.0**_NORM_BITS / root, plan.arithmetic).times(n * q - total)
         y = ops.shifted(z * multiplier + offset, shift, plan.arithmetic.rounding) + target.grid.zero_point
         return target.clamp(y).reshape(shape)

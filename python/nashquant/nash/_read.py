@@ -72,7 +72,8 @@ def _infer(model: ir.Model) -> None:
 def _gives(node: ir.Node) -> ir.DataType:
     """The type of what a QuantizeLinear or DequantizeLinear gives."""
     if node.op_type == "DequantizeLinear":
-        return ir.DataType.FLOAT
+        scale = node.inputs[1]
+        return ir.DataType.FLOAT if scale is None or scale.dtype is None else scale.dtype
     zero = node.inputs[2] if len(node.inputs) > 2 else None
     return ir.DataType.UINT8 if zero is None or zero.dtype is None else zero.dtype
 

@@ -267,7 +267,8 @@ def _tensors(result: Any) -> list[Tensor]:
         result = [getattr(result, each.name) for each in fields(result)]
     if isinstance(result, Mapping):
         result = result.values()
-    return [tensor for each in result for tensor in _tensors(each)] if isinstance(result, Iterable) else []
+    nested = isinstance(result, Iterable) and not isinstance(result, (str, bytes))
+    return [tensor for each in result for tensor in _tensors(each)] if nested else []
 
 
 def _largest_difference(a: Tensor, b: Tensor) -> float:

@@ -119,7 +119,9 @@ class IntegerModel:
     def by_name(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The outputs for `inputs`, both by their names in the file. Raises and warns as a call does."""
         if missing := [name for name in self.inputs if name not in inputs]:
-            raise ValueError(f"there is no input {missing[0]!r}: the model takes {', '.join(self.inputs)}")
+            raise ValueError(f"input {missing[0]!r} is missing: the model takes {', '.join(self.inputs)}")
+        if unknown := [name for name in inputs if name not in self.inputs]:
+            raise ValueError(f"input {unknown[0]!r} is not known: the model takes {', '.join(self.inputs)}")
         return self._warned(self._checked(inputs), keep=False)[0]
 
     def integers(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:

@@ -116,7 +116,7 @@ class Forward:
         if isinstance(data, (tuple, list)):
             return tuple(data), {}
         first = self.parameters[0].tree if self.parameters else None
-        named = isinstance(data, Mapping) and not (isinstance(first, dict) and self.parameters[0].kind != "**")
+        named = isinstance(data, Mapping) and not (isinstance(first, dict) and not self.parameters[0].kind)
         return ((), dict(data)) if named else ((data,), {})
 
     def results(self, outputs: Mapping[str, Tensor]) -> Any:

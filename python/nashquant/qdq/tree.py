@@ -104,8 +104,16 @@ def matched(tree: Any, value: Any, where: str) -> Iterator[tuple[str, Tensor]]:
             raise ValueError(f"input {where!r} is {shown(value)}, expected {shown(tree)}")
         for key, part in _parts(tree).items():
             yield from matched(part, value[key], f"{where}.{key}")
-    elif not (isinstance(tree, Object) or (isinstance(value, _SIMPLE) and value == tree)):
+    elif not _constant(tree, value):
         raise ValueError(f"input {where!r} is {shown(value)}, but {tree!r} is constant in the file")
+
+
+def _constant(tree: Any, value: Any) -> bool:
+    """Whether `value` is `tree`; of what no file holds, whether it is of that type."""
+    if isinstance(tree, Object):
+        return type(value).__name__ == tree.name
+    both_nan = value != value and tree != tree if isinstance(value, float) else False
+    return isinstance(value, _SIMPLE) and (value == tree or both_nan)
 
 
 def filled(tree: Any, outputs: Mapping[str, Tensor]) -> Any:

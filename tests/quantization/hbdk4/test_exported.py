@@ -63,8 +63,9 @@ def test_nan_is_counted(tmp_path: Path) -> None:
     exported = pair(tmp_path / "m.onnx")
     bad = torch.tensor([torch.nan, 1.0])
     for call in (lambda: exported.run(bad, *INPUTS[1:]), lambda: exported.verify((bad, *INPUTS[1:]))):
-        with pytest.warns(UserWarning, match="input 'x' holds 1 NaN, for which there is no integer"):
+        with pytest.warns(UserWarning, match="input 'x' holds 1 NaN, for which there is no integer") as told:
             call()
+        assert [each.filename for each in told] == [__file__]
 
 
 def test_a_dict_may_have_its_keys_in_another_order(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +69,7 @@ class ExportedModel:
         from ._runtime import run
 
         tensors = self._tensors(args, kwargs)
+        self._warn_of_nan(tensors)
         names = [value.name for value in self.model.graph.output]
         inputs = dict(zip(self._origin.verifier.inputs, tensors, strict=True))
         given = run(self.path, names, inputs, folder=self.path.parent)
@@ -101,10 +102,11 @@ class ExportedModel:
             )
         check_ready(self._origin.model)
         one = data is None or isinstance(data, (Tensor, tuple, list, Mapping))
-        agreements = [
-            self._origin.verifier.compare(self.path, self._batch(each, kw_data or {}), per_layer)
-            for each in ([data] if one else data)
-        ]
+        agreements = []
+        for each in [data] if one else data:
+            tensors = self._batch(each, kw_data or {})
+            self._warn_of_nan(tensors)
+            agreements.append(self._origin.verifier.compare(self.path, tensors, per_layer))
         if not agreements:
             raise ValueError("the data to compare on holds no batch")
         return sum(agreements[1:], agreements[0])
@@ -217,13 +219,17 @@ class ExportedModel:
                     f"input {value.name!r} is {_dtype(tensor)}{list(tensor.shape)}, but the file takes "
                     f"{_dtype(example)}[{', '.join(map(str, axes))}]"
                 )
+        return tensors
+
+    def _warn_of_nan(self, tensors: Sequence[Tensor]) -> None:
+        """To be called by what the user calls."""
+        for value, tensor in zip(self.model.graph.input, tensors, strict=True):
             if tensor.is_floating_point() and (number := int(tensor.isnan().sum())):
                 warnings.warn(
                     f"input {value.name!r} holds {number} NaN, for which there is no integer: the model takes "
                     "the least, ONNX does not say what",
-                    stacklevel=4,
+                    stacklevel=3,
                 )
-        return tensors
 
 
 def _dtype(tensor: Tensor) -> str:
