@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from nashquant import ops
 from nashquant.ops import _autograd, _torch
@@ -287,6 +288,22 @@ def test_functorch_transforms_are_right():
     scale, zero_point = torch.rand(6) + 0.1, torch.zeros(6, dtype=torch.int32)
     per_channel = torch.vmap(lambda x: ops.fake_quantize_per_channel(x, scale, zero_point, 0, *INT4))(x)
     assert torch.equal(per_channel, ops.fake_quantize_per_channel(x, scale, zero_point, 1, *INT4))
+
+
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_forward_derivatives_are_refused_and_never_lost(needs_grad):
+    x, scale, zero_point = torch.randn(3, requires_grad=needs_grad), torch.ones(3), torch.zeros(3, dtype=torch.int32)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, torch.ones(3))
+        for quantized in (
+            lambda: ops.fake_quantize_per_tensor(dual, 1.0, 0, *INT4),
+            lambda: ops.fake_quantize_per_channel(dual, scale, zero_point, 0, *INT4),
+        ):
+            with pytest.raises(NotImplementedError, match="jvp"):
+                quantized()
+        state = (torch.zeros(1), torch.zeros(1), torch.ones(1))
+        assert ops.fake_quantize_observed_per_tensor(dual, *state, 0.5, *INT4) is None
+        assert [buffer.item() for buffer in state] == [0, 0, 1]
 
 
 class Quantizer(torch.nn.Module):

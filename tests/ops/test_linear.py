@@ -103,6 +103,11 @@ def test_accumulators_are_as_narrow_as_weight_and_bias_prove(path):
         assert same(ops.Linear(weight, torch.tensor([bias]))(x), torch.tensor([[bias - 128 * 127]]))
 
 
+def test_there_may_be_no_output(path):
+    linear = ops.Linear(ops.PackedWeight(torch.zeros(0, 3, dtype=torch.int8)))
+    assert linear(integers(torch.int8, 5, 3)).shape == (5, 0)
+
+
 def test_what_is_given_may_change_afterwards(path):
     weight, bias, factor = integers(torch.int8, 3, 5), torch.tensor([1, 2, 3]), torch.full((3,), 0.01).double()
     linear = ops.Linear(ops.PackedWeight(weight), bias, factor, torch.int16)
@@ -142,6 +147,11 @@ def test_what_is_wrong_is_said_when_it_is_made(path):
         ops.Linear(weight.weight)
     with pytest.raises(ValueError, match=r"^weight has shape \[4, 3, 1\], but must be packed from \[N, K\]$"):
         ops.Linear(ops.PackedWeight(weight.weight[..., None]))
+    with pytest.raises(ValueError, match=r"^weight has 2 groups, but of a matrix product must have one$"):
+        ops.Linear(ops.PackedWeight(weight.weight, groups=2))
+    for name, value in (("zero_point", 3), ("qmin", 0), ("qmax", 0)):
+        with pytest.raises(ValueError, match=rf"^{name} is {value}, but accumulators have none: it needs a factor and"):
+            ops.Linear(weight, **{name: value})
     for of in (ops.Conv, ops.ConvTranspose):
         with pytest.raises(
             ValueError, match=r"^weight has shape \[4, 3\], but of a convolution must have 3 to 5 dimen"

@@ -32,9 +32,13 @@ class Finish(NamedTuple):
         """None without a factor: they stay accumulators.
 
         Raises:
-            TypeError, ValueError: as `Output.of`; or there is a factor without a dtype, or the other way round.
+            TypeError, ValueError: as `Output.of`; or there is a factor without a dtype, or the other way round; or
+                neither, but a number that accumulators don't have.
         """
         if factor is None and dtype is None:
+            for name, value, none in (("zero_point", zero_point, 0), ("qmin", qmin, None), ("qmax", qmax, None)):
+                if value != none:
+                    raise ValueError(f"{name} is {value}, but accumulators have none: it needs a factor and a dtype")
             return None
         if factor is None or dtype is None:
             raise ValueError(f"factor is {factor} and dtype {dtype}, but both must be given, or neither")

@@ -42,7 +42,8 @@ class Linear:
     Raises:
         TypeError: a dtype is not as above, or `x` has another than `weight` was packed for.
         ValueError: shapes don't match; a number is no integer of its dtype; a bias lies beyond -2**62 or 2**62; there
-            is a factor without a dtype, or one that is negative or 2**31 or more.
+            is a factor without a dtype, or one that is negative or 2**31 or more; or `zero_point`, `qmin` or `qmax`
+            without a factor.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class Linear:
         )
         if weight.weight.dim() != 2:
             raise ValueError(f"weight has shape {list(weight.weight.shape)}, but must be packed from [N, K]")
+        if weight.groups != 1:
+            raise ValueError(f"weight has {weight.groups} groups, but of a matrix product must have one")
         self._n, self._depth = weight.weight.shape
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -77,7 +77,7 @@ class PackedWeight:
             if self.zero_point:
                 weight = weight.short() - self.zero_point
             depthwise = self.groups > 1 and self.groups == n and part == 1
-            self._core = pack(weight.movedim(1, -1).reshape(n, -1), self.dtype, self.groups, depthwise)
+            self._core = pack(weight.movedim(1, -1).flatten(1), self.dtype, self.groups, depthwise)
         return self._core
 
     def bound(self, dtype: torch.dtype, zero_point: int = 0) -> int:

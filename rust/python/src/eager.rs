@@ -18,6 +18,7 @@ struct Torch {
     tensor: Py<PyType>,
     parameter: Py<PyType>,
     busy: [Py<PyAny>; 3],
+    forward_ad: Py<PyAny>,
     is_grad_enabled: Py<PyAny>,
     is_neg: Py<PyAny>,
     empty_like: Py<PyAny>,
@@ -40,6 +41,7 @@ fn torch(py: Python<'_>) -> PyResult<&'static Torch> {
                 function("_len_torch_dispatch_stack")?,
                 function("_is_tracing")?,
             ],
+            forward_ad: torch.getattr("autograd")?.getattr("forward_ad")?.unbind(),
             is_grad_enabled: function("is_grad_enabled")?,
             empty_like: torch.getattr("empty_like")?.unbind(),
             empty_strided_cpu: empty_strided_cpu(&torch).unwrap_or(None),
@@ -65,14 +67,15 @@ impl Torch {
         x.is_exact_instance(self.tensor.bind(x.py())) || x.is_exact_instance(self.parameter.bind(x.py()))
     }
 
-    /// Is somebody tracing or transforming what is called?
+    /// Is somebody tracing or transforming what is called, or differentiating it on the way forward?
     fn is_busy(&self, py: Python<'_>) -> PyResult<bool> {
         for asked in &self.busy {
             if asked.bind(py).call0()?.is_truthy()? {
                 return Ok(true);
             }
         }
-        Ok(false)
+        let level: i64 = self.forward_ad.bind(py).getattr(intern!(py, "_current_level"))?.extract()?;
+        Ok(level >= 0)
     }
 
     /// Would autograd want to come back?
