@@ -36,9 +36,16 @@ pub fn add_saturating<T: Integer, U: Integer>(
     check_len("y", y.len(), a.len())?;
     let pieces = a.chunks(BLOCK).zip(b.chunks(BLOCK)).zip(y.chunks_mut(BLOCK));
     match rounding {
-        Rounding::HalfEven => share_light(team, pieces, |((a, b), y)| {
-            per_isa!(isa, block::<T, U>, [T: Integer, U: Integer], (a: &[T], b: &[T], factors: Factors, y: &mut [U]) -> ());
-        }),
+        Rounding::HalfEven => match Halves::of(factors) {
+            Some(by) => share_light(team, pieces, |((a, b), y)| {
+                let done = in_pairs(isa, a, b, by, y);
+                let (a, b, y) = (&a[done..], &b[done..], &mut y[done..]);
+                per_isa!(isa, in_halves::<T, U>, [T: Integer, U: Integer], (a: &[T], b: &[T], by: Halves, y: &mut [U]) -> ());
+            }),
+            None => share_light(team, pieces, |((a, b), y)| {
+                per_isa!(isa, in_f64::<T, U>, [T: Integer, U: Integer], (a: &[T], b: &[T], factors: Factors, y: &mut [U]) -> ());
+            }),
+        },
         Rounding::Tflite => {
             let terms = Thrice::new::<T>(factors)?;
             share_light(team, pieces, |((a, b), y)| {
@@ -50,15 +57,6 @@ pub fn add_saturating<T: Integer, U: Integer>(
         })),
     }
     Ok(())
-}
-
-#[inline(always)]
-fn block<T: Integer, U: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [U]) {
-    let (of_a, of_b) = factors.multipliers;
-    match factors.shift {
-        17..=46 if has_halves(of_a) && has_halves(of_b) => in_halves(a, b, factors, y),
-        _ => in_f64(a, b, factors, y), // the larger factor is at least 2^14, or below 2^-16
-    }
 }
 
 /// Any other rounding, in 64 bits.
@@ -115,23 +113,33 @@ fn thrice<T: Integer, U: Integer>(a: &[T], b: &[T], by: Thrice, y: &mut [U]) {
     }
 }
 
-/// `high * 2^16 + low`, both within i16. (The compiler sees it here, and multiplies pairs of i16.)
-#[inline(always)]
-fn halves(multiplier: i32) -> (i32, i32) {
-    let low = i32::from(multiplier as i16);
-    (multiplier.wrapping_sub(low) >> 16, low)
+/// Multipliers as `high * 2^16 + low`, both within i16, of `a` and `b`; `shift`, 1 to 30, is that of `high`.
+#[derive(Clone, Copy)]
+pub(super) struct Halves {
+    pub(super) high: (i32, i32),
+    pub(super) low: (i32, i32),
+    pub(super) shift: u32,
 }
 
-/// All but one multiplier of 2^15: a `high` of 2^15 is no i16, and two products of -2^15 and -2^15 add up to no i32.
-fn has_halves(multiplier: i32) -> bool {
-    multiplier < 0x7fff_8000 && multiplier as i16 != i16::MIN
+impl Halves {
+    /// None where a factor is at least 2^14, or both are below 2^-16, and of one multiplier in 2^15: a `high` of 2^15 is
+    /// no i16, and two products of -2^15 and -2^15 add up to no i32.
+    fn of(Factors { multipliers: (a, b), shift, .. }: Factors) -> Option<Self> {
+        let has = |multiplier: i32| multiplier < 0x7fff_8000 && multiplier as i16 != i16::MIN;
+        let low = |multiplier: i32| i32::from(multiplier as i16);
+        let high = |multiplier: i32| multiplier.wrapping_sub(low(multiplier)) >> 16;
+        (matches!(shift, 17..=46) && has(a) && has(b)).then(|| Self {
+            high: (high(a), high(b)),
+            low: (low(a), low(b)),
+            shift: shift - 16,
+        })
+    }
 }
 
 /// In i32, half as wide as f64: so twice as many fit into a vector.
 #[inline(always)]
-fn in_halves<T: Integer, U: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut [U]) {
-    let ((high_a, low_a), (high_b, low_b)) = (halves(factors.multipliers.0), halves(factors.multipliers.1));
-    let shift = factors.shift - 16; // of `high`, 1 to 30
+fn in_halves<T: Integer, U: Integer>(a: &[T], b: &[T], by: Halves, y: &mut [U]) {
+    let Halves { high: (high_a, high_b), low: (low_a, low_b), shift } = by;
     let (low_end, high_end) = (i32::from(U::ENDS.0), i32::from(U::ENDS.1));
     let (below, half) = ((1 << shift) - 1, 1 << (shift - 1));
     for ((a, b), y) in a.iter().zip(b).zip(y) {
@@ -144,6 +152,15 @@ fn in_halves<T: Integer, U: Integer>(a: &[T], b: &[T], factors: Factors, y: &mut
         let up = ((high & below) + half - down) >> shift;
         *y = U::narrow((whole + up).clamp(low_end, high_end));
     }
+}
+
+/// How many elements of `y` were written, the quickest way.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables, reason = "only there it is written by hand"))]
+fn in_pairs<T: Integer, U: Integer>(isa: Isa, a: &[T], b: &[T], by: Halves, y: &mut [U]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    return super::add_x86::whole_vectors(isa, a, b, by, y);
+    #[cfg(not(target_arch = "x86_64"))]
+    0
 }
 
 /// In f64, which holds the sum exactly.

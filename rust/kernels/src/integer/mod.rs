@@ -9,6 +9,8 @@
 //! ```
 
 mod add;
+#[cfg(target_arch = "x86_64")]
+mod add_x86;
 mod arithmetic;
 mod factor;
 mod fused;
