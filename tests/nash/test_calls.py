@@ -146,6 +146,14 @@ def test_compare_takes_it_too(case: str, models: Models) -> None:
     assert found.nans == {}
 
 
+def test_a_dict_is_the_first_argument_or_all_of_them_by_name(models: Models) -> None:
+    prepared, integer = models("a dict")
+    sample = CALLS["a dict"][1][0]
+    assert compare(prepared, integer, {"sample": sample}) == compare(prepared, integer, sample)
+    with pytest.raises(ValueError, match=r"^input 'sample' is {'x': tensor}, expected {'x': tensor, 'rest'"):
+        compare(prepared, integer, {"x": X})
+
+
 def test_places_and_names_are_those_of_forward(tmp_path: Path) -> None:
     _, integer = made("by place", tmp_path / "m.onnx", input_names=["first", "second"])
     expected = integer(X, Y)

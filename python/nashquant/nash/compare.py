@@ -120,7 +120,8 @@ def compare(prepared: nn.Module, integer: IntegerModel, data: Iterable[Any] | Te
         prepared: the model that was exported, in the VALIDATION state.
         integer: what `convert` made of the export.
         data: batches, each a tensor, a tuple of the arguments of forward, or a dict: the first argument where forward
-            takes a dict there, else the arguments by name. A tensor or dict is one batch.
+            takes a dict there, else (or where its keys are those of arguments) the arguments by name. A tensor or dict
+            is one batch.
 
     Raises:
         TypeError: `integer` is no integer model, or `prepared` no module.

@@ -111,12 +111,16 @@ class Forward:
     def batch(self, data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments of a call of which `data` holds all: a tuple or list of them, a dict by name, or the only one.
 
-        A dict is the first argument where forward takes a dict there.
+        A dict is the first argument where forward takes a dict there, unless it has names of arguments, and other keys.
         """
         if isinstance(data, (tuple, list)):
             return tuple(data), {}
-        first = self.parameters[0].tree if self.parameters else None
-        named = isinstance(data, Mapping) and not (isinstance(first, dict) and not self.parameters[0].kind)
+        if not isinstance(data, Mapping):
+            return (data,), {}
+        first = self.parameters[0] if self.parameters else None
+        if first is None or first.kind or not isinstance(first.tree, dict):
+            return (), dict(data)
+        named = data.keys() != first.tree.keys() and data.keys() <= {each.name for each in self.parameters}
         return ((), dict(data)) if named else ((data,), {})
 
     def results(self, outputs: Mapping[str, Tensor]) -> Any:

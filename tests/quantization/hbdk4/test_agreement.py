@@ -76,6 +76,8 @@ def test_what_only_division_explains_is_told_from_what_sums_explain(tmp_path: Pa
     assert layer.steps == pytest.approx(1.0, abs=1e-2)
     assert layer.reasons.from_tie <= 32768 * 2**-23  # what two roundings of f32 can do to a quotient
     assert f"{len(x):,} divided, not multiplied" in str(agreement)
+    (output,) = agreement.outputs
+    assert (output.unequal, output.reasons.rounded, output.reasons.carried) == (len(x), len(x), 0)
     (row,) = agreement.to_dict()["layers"]
     assert row["reasons"]["divided"] == row["unequal"] == len(x)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,15 @@ def test_a_dict_may_have_its_keys_in_another_order(tmp_path: Path) -> None:
     assert y.tolist() == [2.0, 3.0]
     with pytest.raises(ValueError, match=r"the inputs \(batch\.a\.0, batch\.c\.0\) are not laid out"):
         exported.run({"a": [torch.ones(2)], "c": [torch.ones(2)]})
+
+
+def test_by_place_is_told_from_by_keyword(tmp_path: Path) -> None:
+    inputs = {"more": INPUTS[1], "times": 3}
+    exported = export(Pair(), INPUTS[:1], path=tmp_path / "m.onnx", example_kw_inputs=inputs)
+    assert len(exported.run(INPUTS[0], **inputs)) == 2
+    message = "the inputs (x, more.shift, times) are not laid out as the example inputs were (x, more.shift=)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        exported.run(*INPUTS)
 
 
 def test_several_inputs_in_place_of_one_tuple_are_told(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class FlatInputs:
         for tensor in (self._leaves[i] for i in self._places):
             self.tensors += (tensor.clone() if id(tensor) in seen else tensor,)
             seen.add(id(tensor))
+        self._shown = ", ".join(self._show(leaves[i][0]) for i in self._places)
         self.paths = [self._path(leaves[i][0]) for i in self._places]
         self.names = [".".join(map(str, path)) for path in self.paths]
 
@@ -47,6 +48,10 @@ class FlatInputs:
             if i == first:
                 return parameter.name, *rest
         return f"arg{first}", *rest
+
+    def _show(self, path: Path) -> str:
+        """A tensor's name, with `=` behind it if it is given by keyword."""
+        return ".".join(map(str, self._path(path))) + ("=" if isinstance(_key(path[1]), str) else "")
 
     def arguments(self, tensors: Sequence[Tensor | Slot]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call's arguments with `tensors` in place of the example ones."""
@@ -93,9 +98,9 @@ class FlatInputs:
         leaves, spec = pytree.tree_flatten(_in_order((args, dict(kwargs)), self._example()))
         if spec != self._spec:
             given = pytree.tree_flatten_with_path((args, dict(kwargs)))[0]
-            names = ", ".join(".".join(map(str, self._path(path))) for path, _ in given)
+            names = ", ".join(self._show(path) for path, _ in given)
             raise ValueError(
-                f"the inputs ({names or 'none'}) are not laid out as the example inputs were ({', '.join(self.names)})"
+                f"the inputs ({names or 'none'}) are not laid out as the example inputs were ({self._shown})"
             )
         for i, (leaf, known) in enumerate(zip(leaves, self._leaves, strict=True)):
             if isinstance(known, Tensor) != isinstance(leaf, Tensor) or not (i in self._places or leaf == known):
