@@ -209,6 +209,8 @@ def test_a_fixed_size_is_checked_before_anything_runs(models: Models, tmp_path: 
     assert dynamic(X[:5], Y[:5])[0].shape == (5, 3)
     with pytest.raises(ValueError, match=r"the model takes \[batch, 4\]: axis 1 is 3, expected 4$"):
         dynamic(X[:, :3], Y)
+    with pytest.raises(ValueError, match=r"^inputs 'x' and 'y' have sizes 1 and 6 on the axis 'batch', but the model"):
+        dynamic(X[:1], Y)
 
 
 FOREIGN = (

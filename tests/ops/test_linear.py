@@ -124,7 +124,8 @@ def test_they_are_copied_pickled_and_shown(path):
     weight, x = ops.PackedWeight(integers(torch.int8, 3, 1, 2), torch.int16, groups=3), integers(torch.int16, 1, 3, 4)
     bias, factor = torch.tensor([1, 2, 3]), torch.full((3,), 0.01, dtype=torch.float64)
     conv = ops.Conv(weight, bias, factor, torch.int8, padding=1)
-    back = ops.ConvTranspose(weight, bias, factor, torch.int8, stride=2)
+    transposed = ops.PackedWeight.transposed(integers(torch.int8, 3, 1, 2), torch.int16, groups=3)
+    back = ops.ConvTranspose(transposed, bias, factor, torch.int8, stride=2)
     for each in (conv, back):
         for other in (copy.deepcopy(each), pickle.loads(pickle.dumps(each))):
             assert same(other(x), each(x))
@@ -133,8 +134,9 @@ def test_they_are_copied_pickled_and_shown(path):
 
 
 def test_a_call_makes_nothing_ready():
-    weight = ops.PackedWeight(integers(torch.int8, 4, 4, 2))
-    conv, back = ops.Conv(weight, None, 0.01, torch.int8), ops.ConvTranspose(weight, None, 0.01, torch.int8, stride=2)
+    weight = integers(torch.int8, 4, 4, 2)
+    conv = ops.Conv(ops.PackedWeight(weight), None, 0.01, torch.int8)
+    back = ops.ConvTranspose(ops.PackedWeight.transposed(weight), None, 0.01, torch.int8, stride=2)
     linear = ops.Linear(ops.PackedWeight(integers(torch.int8, 4, 4)), None, 0.01, torch.int8)
     with mock.patch.multiple(ops._rust_integer, linear=None, pack=None):
         for each in (conv, back, linear):
@@ -152,11 +154,8 @@ def test_what_is_wrong_is_said_when_it_is_made(path):
     for name, value in (("zero_point", 3), ("qmin", 0), ("qmax", 0)):
         with pytest.raises(ValueError, match=rf"^{name} is {value}, but accumulators have none: it needs a factor and"):
             ops.Linear(weight, **{name: value})
-    for of in (ops.Conv, ops.ConvTranspose):
-        with pytest.raises(
-            ValueError, match=r"^weight has shape \[4, 3\], but of a convolution must have 3 to 5 dimen"
-        ):
-            of(weight)
+    with pytest.raises(ValueError, match=r"^weight has shape \[4, 3\], but of a convolution must have 3 to 5 dimen"):
+        ops.Conv(weight)
     for given in ((0.5, None), (None, torch.int8)):
         with pytest.raises(ValueError, match=r"^factor is .* and dtype .*, but both must be given, or neither$"):
             ops.Linear(weight, None, *given)
@@ -176,10 +175,22 @@ def test_what_is_wrong_with_x_is_said(path):
     linear = ops.Linear(ops.PackedWeight(torch.zeros(4, 3, dtype=torch.int8)))
     with pytest.raises(ValueError, match=r"^x has shape \[2, 4\], but its last dimension must be 3, as weight has$"):
         linear(torch.zeros(2, 4, dtype=torch.int8))
-    kernel = ops.PackedWeight(torch.zeros(4, 3, 2, dtype=torch.int8))
-    for each in (linear, ops.Conv(kernel), ops.ConvTranspose(kernel)):
+    conv = ops.Conv(ops.PackedWeight(torch.zeros(4, 3, 2, dtype=torch.int8)))
+    back = ops.ConvTranspose(ops.PackedWeight.transposed(torch.zeros(3, 4, 2, dtype=torch.int8)))
+    for each in (linear, conv, back):
         with pytest.raises(TypeError, match=r"^x has dtype torch.int16, but the weight was packed for torch.int8$"):
             each(torch.zeros(2, 3, 3, dtype=torch.int16))
-    for each in (ops.Conv(kernel), ops.ConvTranspose(kernel)):
+    for each in (conv, back):
         with pytest.raises(ValueError, match=r"^x has shape \[2, 4, 5\], but must have \[batch, 3, size\], as weight "):
             each(torch.zeros(2, 4, 5, dtype=torch.int8))
+
+
+def test_a_weight_packed_for_another_product_is_refused():
+    weight = torch.ones(2, 2, 3, dtype=torch.int8)
+    with pytest.raises(ValueError, match=r"packed for another product, but must be made by PackedWeight.transposed$"):
+        ops.ConvTranspose(ops.PackedWeight(weight))
+    transposed = pickle.loads(pickle.dumps(ops.PackedWeight.transposed(weight)))
+    with pytest.raises(ValueError, match=r"packed for another product, but must be made by PackedWeight$"):
+        ops.Conv(transposed)
+    x = torch.ones(1, 2, 4, dtype=torch.int8)
+    assert torch.equal(ops.ConvTranspose(transposed)(x), ops.conv_transpose(x, weight))

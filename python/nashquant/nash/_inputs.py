@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,13 +25,29 @@ _DTYPES = {  # by the names of ONNX; others are not checked
 }
 
 
-def check(value: ir.Value, x: Tensor) -> None:
-    """Nothing, if `x` has the dtype, the rank and the fixed sizes of the input `value`.
+def check(values: Iterable[ir.Value], inputs: Mapping[str, Tensor]) -> None:
+    """Nothing, if each of `inputs` has the dtype, the rank and the fixed sizes of its value, and axes of a name agree.
 
     Raises:
         TypeError: another dtype; it is no tensor.
         ValueError: another shape.
     """
+    sizes: dict[str, tuple[str, int]] = {}
+    for value in values:
+        name = str(value.name)
+        _check(value, inputs[name])
+        for axis, size in zip(value.shape or (), inputs[name].shape, strict=False):
+            if isinstance(axis, int) or axis.value is None:
+                continue
+            other, before = sizes.setdefault(axis.value, (name, size))
+            if size != before:
+                raise ValueError(
+                    f"inputs {other!r} and {name!r} have sizes {before} and {size} on the axis {axis.value!r}, "
+                    "but the model takes one"
+                )
+
+
+def _check(value: ir.Value, x: Tensor) -> None:
     if not isinstance(x, Tensor):
         raise TypeError(f"input {value.name!r} is {type(x).__name__}, expected a torch.Tensor")
     expected = None if value.dtype is None else _DTYPES.get(value.dtype.name)

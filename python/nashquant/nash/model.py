@@ -164,8 +164,7 @@ class IntegerModel:
         )
 
     def _checked(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        for value in self._graph.graph.inputs:
-            check(value, inputs[str(value.name)])
+        check(self._graph.graph.inputs, inputs)
         return dict(inputs)
 
     def _warned(self, inputs: Mapping[str, Tensor], keep: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

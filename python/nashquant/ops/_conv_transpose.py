@@ -62,11 +62,9 @@ class ConvTranspose:
         arithmetic: Arithmetic = NASH,
     ) -> None:
         finish = Finish.of(factor, dtype, zero_point, qmin, qmax, arithmetic)
-        self._whole = Prepared(weight, bias, zero_point_x, finish, packs=False)
+        self._whole = Prepared(weight, bias, zero_point_x, finish, is_transposed=True)
         shape = list(weight.weight.shape)
         kernel, dims = shape[2:], len(shape) - 2
-        if dims < 1:
-            raise ValueError(f"weight has shape {shape}, but of a convolution must have 3 to 5 dimensions")
         self._stride, dilation = each("stride", stride, dims, 1), each("dilation", dilation, dims, 1)
         cut, more = pairs(padding, dims), each("output_padding", output_padding, dims, 0)
         # How much longer the result is than `x`, spread.

@@ -47,6 +47,7 @@ class PackedWeight:
         # A copy: what is proved here of its values must hold when they are packed.
         self.weight = weight.detach().clone(memory_format=torch.contiguous_format)
         self.dtype, self.groups, self.zero_point = dtype, groups, zero_point
+        self.is_transposed = False
         sums = (self.weight.flatten(1).long() - zero_point).abs().sum(1)
         self._core: Weight | None = None
         self.largest_sum = int(sums.max()) if sums.numel() else 0
@@ -63,7 +64,9 @@ class PackedWeight:
         if not 3 <= weight.dim() <= 5 or groups < 1 or weight.shape[0] % groups:
             raise ValueError(f"weight has shape {list(weight.shape)}, which are no {groups} groups of kernels")
         parts = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
-        return cls(parts.flip(list(range(2, weight.dim()))), dtype, groups=groups, zero_point=zero_point)
+        packed = cls(parts.flip(list(range(2, weight.dim()))), dtype, groups=groups, zero_point=zero_point)
+        packed.is_transposed = True
+        return packed
 
     @property
     def runs_in_rust(self) -> bool:
@@ -88,7 +91,7 @@ class PackedWeight:
         return f"PackedWeight({list(self.weight.shape)}, {self.weight.dtype}, for {self.dtype})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _packed, (self.weight, self.dtype, self.groups, self.zero_point)
+        return _packed, (self.weight, self.dtype, self.groups, self.zero_point, self.is_transposed)
 
 
 def fits_16_bits(dtype: torch.dtype, zero_point: int) -> bool:
@@ -107,5 +110,7 @@ def accumulator(bound: int) -> torch.dtype:
     return torch.int32 if bound < 2**31 else torch.int64
 
 
-def _packed(weight: Tensor, dtype: torch.dtype, groups: int, zero_point: int) -> PackedWeight:
-    return PackedWeight(weight, dtype, groups=groups, zero_point=zero_point)
+def _packed(weight: Tensor, dtype: torch.dtype, groups: int, zero_point: int, is_transposed: bool) -> PackedWeight:
+    packed = PackedWeight(weight, dtype, groups=groups, zero_point=zero_point)
+    packed.is_transposed = is_transposed
+    return packed

@@ -357,7 +357,8 @@ fn ask_for_huge_pages(first: usize, bytes: usize) {
     let _ = (first, bytes, HUGE);
 }
 
-/// torch's own threads: obeys `torch.set_num_threads`, nests, and survives a fork.
+/// torch's own threads: obeys `torch.set_num_threads`, nests, and after a fork works where torch itself does (on one
+/// thread, as DataLoader's workers).
 pub(crate) struct TorchTeam;
 
 type ParallelFor = unsafe extern "C" fn(

@@ -195,3 +195,10 @@ def test_weights_in_a_file_of_their_own_go_along(tmp_path: Path, monkeypatch: py
 
     session = onnxruntime.InferenceSession(str(copy), providers=["CPUExecutionProvider"])
     torch.testing.assert_close(torch.from_numpy(session.run(None, {"input": x.numpy()})[0]), before)
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    made = pair(tmp_path / "m.onnx")
+    made.path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"^there is no file '.*m.onnx'$"):
+        made.run(*INPUTS)

@@ -28,7 +28,12 @@ def run(
     Args:
         model: a file, or what would be in one.
         folder: where weights are that are kept in a file of their own.
+
+    Raises:
+        FileNotFoundError: the file is no longer there.
     """
+    if isinstance(model, Path) and not model.exists():
+        raise FileNotFoundError(f"there is no file {str(model)!r}")
     import onnxruntime  # type: ignore[import-untyped]
 
     options = onnxruntime.SessionOptions()
