@@ -17,7 +17,7 @@ import torch
 from benches.harness import Row, elsewhere, environment, interleave
 from benches.reporting import record, record_steps, table, write_report
 
-STEPS_SECONDS = 6  # times --seconds, for the five contenders of a training step
+STEPS_SECONDS = 8  # times --seconds, for the five contenders of a training step
 CHECKED = 1 << 24  # elements of the largest rows that are also run where nothing is measured
 _RECORDS = pytest.StashKey[list[dict[str, Any]]]()
 _ABSENT = pytest.StashKey[dict[str, str]]()
@@ -25,7 +25,7 @@ _ABSENT = pytest.StashKey[dict[str, str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("nashquant benches")
-    group.addoption("--seconds", type=float, default=0.4, help="time for one row at one thread count (default 0.4)")
+    group.addoption("--seconds", type=float, default=0.3, help="time for one row at one thread count (default 0.3)")
     group.addoption("--threads", default="1,2", help="thread counts (default 1,2)")
     group.addoption("--rows", type=Path, help="file to write the measured rows to, as JSON (default: none)")
     group.addoption("--report", type=Path, help="folder to write the report to (default: none is written)")
