@@ -42,7 +42,7 @@ test-arm: $(INSTALLED)
 	        "gcc-aarch64-linux-gnu, libc6-dev-arm64-cross and qemu-user"; \
 	fi
 
-# The short version: under six minutes with all rivals, one of them for other packages.
+# The short version: under five minutes on two quiet cores, under six with all other packages.
 # BENCH_FLAGS=--benchmark-disable runs every bench once and times nothing.
 bench: $(BUILT)
 ifneq ($(findstring --benchmark-disable,$(BENCH_FLAGS)),)
