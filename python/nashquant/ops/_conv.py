@@ -61,8 +61,7 @@ class Conv:
     def __call__(self, x: Tensor) -> Tensor:
         """`[batch, C, *size]` to `[batch, N, *windows]`; from the kernel channels last."""
         weight = self._prepared.weight
-        if x.dtype != weight.dtype:
-            _check.packed("x", x, weight.dtype)
+        _check.packed("x", x, weight.dtype)
         return convolved(x, self._prepared, self._windows, self._windows.over(x, weight))
 
     def __repr__(self) -> str:

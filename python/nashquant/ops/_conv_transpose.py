@@ -93,8 +93,7 @@ class ConvTranspose:
     def __call__(self, x: Tensor) -> Tensor:
         """`[batch, C, *size]` to `[batch, N, *size]`; from the kernel channels last."""
         whole, weight = self._whole, self._whole.weight
-        if x.dtype != weight.dtype:
-            _check.packed("x", x, weight.dtype)
+        _check.packed("x", x, weight.dtype)
         check_shape(x, weight)
         size = [(n - 1) * s + 1 + longer for n, s, longer in zip(x.shape[2:], self._stride, self._longer, strict=True)]
         if 0 in x.shape[2:] or min(size) < 1:

@@ -72,8 +72,7 @@ class Linear:
         """`[..., K]` or `[K]` to `[..., N]` or `[N]`."""
         prepared = self._prepared
         weight = prepared.weight
-        if x.dtype != weight.dtype:
-            _check.packed("x", x, weight.dtype)
+        _check.packed("x", x, weight.dtype)
         if x.dim() < 1 or x.shape[-1] != self._depth:
             raise ValueError(
                 f"x has shape {list(x.shape)}, but its last dimension must be {self._depth}, as weight has"
