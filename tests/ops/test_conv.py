@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from unittest import mock
 
 import pytest
 import torch
@@ -14,29 +13,10 @@ from torch.nn import functional as F
 from nashquant import ops
 from nashquant.arithmetic import TFLITE
 
+from .integers import integers, reference, same
+
 DTYPES = [torch.int8, torch.int16]
 PAIRS = [(x, w) for x in DTYPES for w in DTYPES]
-
-
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
-def reference(op, *args, **arguments):
-    with mock.patch.object(ops._rust, "takes", return_value=False):
-        return op(*args, **arguments)
-
-
-def integers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-    ends = torch.iinfo(dtype)
-    return torch.randint(ends.min, ends.max + 1, shape, dtype=dtype)
-
-
-def same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
 
 # x, weight, stride, padding, dilation, groups

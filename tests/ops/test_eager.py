@@ -9,27 +9,11 @@ import sys
 
 import pytest
 import torch
+from tests.calls import calls_in
 
 from nashquant import _core, ops
 
 GRID = (0.1, 0, -128, 127)
-
-
-def calls_in(run):
-    """How many calls of functions, Python's and C's, `run()` takes."""
-    count = 0
-
-    def note(frame, event, argument):
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 def test_from_the_public_function_to_the_kernel_is_one_call():

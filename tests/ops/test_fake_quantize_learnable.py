@@ -183,12 +183,6 @@ def test_a_zero_point_that_is_no_number_is_refused():
         ops.fake_quantize_learnable_per_tensor(torch.ones(3), torch.ones(1), torch.tensor([math.nan]), *INT8)
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(_rust, "takes", lambda x: False)
-
-
 @pytest.mark.usefixtures("path")
 def test_what_is_wrong_is_said():
     x, one, zero = torch.ones(2, 3), torch.ones(1), torch.zeros(1)

@@ -17,13 +17,6 @@ def limits(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_value_on_an_edge_is_in_the_bin_above_and_nan_in_none(path, dtype):
     x = torch.tensor([0.0, -0.0, 1.0, -2.0, 3.5, 4.0, math.inf, -math.inf, math.nan], dtype=dtype, requires_grad=True)

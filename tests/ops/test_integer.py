@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from unittest import mock
 
 import pytest
 import torch
@@ -10,30 +9,11 @@ from hypothesis import strategies as st
 
 from nashquant import _core, ops
 
+from .integers import integers, reference, same
+
 DTYPES = [torch.int8, torch.int16]
 FACTORS = [0.5, 1.0, 0.7, 1.3, 1e-3, 3e-7, 0.0, 2.0**30, 1 - 2.0**-40]
 LANES = 64  # int8 in the widest vector
-
-
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
-def integers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-    ends = torch.iinfo(dtype)
-    return torch.randint(ends.min, ends.max + 1, shape, dtype=dtype)
-
-
-def reference(op, *args, **arguments):
-    with mock.patch.object(ops._rust, "takes", return_value=False):
-        return op(*args, **arguments)
-
-
-def same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
 
 def test_accumulators_round_half_to_even_and_saturate(path):

@@ -14,13 +14,6 @@ from nashquant.arithmetic import Arithmetic
 DTYPES = [torch.int8, torch.int16]
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
 def every(dtype: torch.dtype) -> torch.Tensor:
     ends = torch.iinfo(dtype)
     return torch.arange(ends.min, ends.max + 1).to(dtype)

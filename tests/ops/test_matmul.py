@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from unittest import mock
 
 import pytest
 import torch
@@ -14,29 +13,10 @@ from hypothesis import strategies as st
 from nashquant import ops
 from nashquant.arithmetic import TFLITE, TFLITE_INT16, Arithmetic, Rounding
 
+from .integers import integers, reference, same
+
 DTYPES = [torch.int8, torch.int16]
 PAIRS = [(a, b) for a in DTYPES for b in DTYPES]
-
-
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
-def reference(op, *args, **arguments):
-    with mock.patch.object(ops._rust, "takes", return_value=False):
-        return op(*args, **arguments)
-
-
-def integers(dtype: torch.dtype, *shape: int) -> torch.Tensor:
-    ends = torch.iinfo(dtype)
-    return torch.randint(ends.min, ends.max + 1, shape, dtype=dtype)
-
-
-def same(ours: torch.Tensor, theirs: torch.Tensor) -> bool:
-    return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
 
 
 @pytest.mark.parametrize(("of_a", "of_b"), PAIRS)

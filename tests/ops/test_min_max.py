@@ -85,13 +85,6 @@ def test_a_scalar_and_a_vector_have_channels_too():
     assert low.tolist() == high.tolist() == [3, -1]
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
 def test_nothing_has_no_minimum(path):
     with pytest.raises(ValueError, match=r"^x has no elements, so no minimum, maximum or scale$"):
         ops.min_max_per_tensor(torch.empty(0))

@@ -13,13 +13,6 @@ from nashquant.ops import _torch
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_it_is_one_of_the_values(path, dtype):
     x = torch.tensor([3.0, -4.0, 1.0, -2.0], dtype=dtype, requires_grad=True)

@@ -17,13 +17,6 @@ ONCE = [Rounding.HALF_EVEN, Rounding.HALF_UP, Rounding.HALF_AWAY, Rounding.FLOOR
 ALL = [*map(Arithmetic, ONCE), TFLITE, TFLITE_INT16]
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
 def rounded(value: Fraction, rounding: Rounding) -> int:
     floor = math.floor(value)
     rest = value - floor

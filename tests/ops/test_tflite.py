@@ -19,13 +19,6 @@ OPERATOR, OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
 CASES = range(6)
 
 
-@pytest.fixture(params=["kernel", "reference"])
-def path(request, monkeypatch):
-    if request.param == "reference":
-        monkeypatch.setattr(ops._rust, "takes", lambda x: False)
-    return request.param
-
-
 def scale(generator: np.random.Generator, center: float) -> float:
     return float(np.float32(center * np.exp(generator.uniform(-1.5, 1.5))))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.calls import calls_in
 from torch import Tensor, nn
 
 from nashquant.quantization import prepare, set_fake_quantize
@@ -60,23 +60,6 @@ def one_module_called_often(ops: int) -> nn.Module:
         return x
 
     return Around(body, conv=nn.Conv2d(4, 4, 1))
-
-
-def calls_in(run: Callable[[], Any]) -> int:
-    """How many calls of functions, Python's and C's, `run()` takes."""
-    count = 0
-
-    def note(frame: Any, event: str, argument: Any) -> None:
-        nonlocal count
-        count += event in ("call", "c_call")
-
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
-    return count
 
 
 def calls_of(model: nn.Module, folder: Path) -> int:
