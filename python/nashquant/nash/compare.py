@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nashquant.quantization.fake_quantize import FakeQuantize
 
 from ._forms import Grid
-from ._inputs import Nans
+from ._nans import Nans
 from ._step import Step
 from .model import IntegerModel, Point, overflow
 

@@ -13,7 +13,8 @@ from nashquant.march import March
 from nashquant.qdq import Forward
 
 from ._forms import Grid
-from ._inputs import Nans, check
+from ._inputs import check
+from ._nans import Nans
 from ._step import Step
 from .report import Report
 
